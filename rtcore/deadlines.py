@@ -29,6 +29,10 @@ class Deadlines(Generic[KeyT]):
     def __len__(self) -> int:
         return len(self._at)
 
+    def get(self, key: KeyT) -> float | None:
+        """Return the deadline of `key` in seconds, or ``None``."""
+        return self._at.get(key)
+
     def set(self, key: KeyT, at: float | None) -> None:
         """Set the deadline of `key` to `at` seconds, or take it away with ``None``."""
         if at is None:

@@ -1,0 +1,334 @@
+"""The messages that travel between clients and servers, and their encodings.
+
+A message is a JSON object with a string ``type``, the same in WebSocket text frames, in the ``data`` of an
+event stream and in HTTP bodies. `parse` reads what a client sent; `Encoded` holds what the server sends,
+encoded once for each wire and shared by all receivers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias, get_args
+
+import attrs
+import msgspec
+
+from .errors import LocalProtocolError, Refusal
+from .event_stream import encode_event
+from .frames import encode_text
+
+__all__ = [
+    "PLAIN_SERVER_TYPES",
+    "RESERVED_TYPES",
+    "ChannelMessage",
+    "Encoded",
+    "Message",
+    "NotificationMessage",
+    "NotificationType",
+    "check_channel",
+    "decode_object",
+    "encode",
+    "normalize_user_id",
+    "parse",
+    "publication",
+    "with_type",
+]
+
+Message: TypeAlias = dict[str, object]
+NotificationType: TypeAlias = Literal["info", "success", "warning", "error"]
+
+#: Types that only the server may send.
+RESERVED_TYPES: Final = frozenset(
+    {
+        "connected",
+        "response",
+        "error",
+        "heartbeat",
+        "disconnect",
+        "system",
+        "broadcast",
+        "notification",
+        "user_joined",
+        "user_left",
+        "peer_joined",
+        "peer_left",
+        "binary",
+        "webrtc_signal",
+        "gap",
+    }
+)
+#: Reserved types that an event stream shows to ``onmessage`` all the same.
+PLAIN_SERVER_TYPES: Final = frozenset({"broadcast"})
+
+# Deep enough for any document that people write, shallow enough for every JSON parser that will read it:
+# Python's own gives up near 1,000.
+_MAX_DEPTH: Final = 128
+_MAX_NAME: Final = 255
+
+_decoder: Final = msgspec.json.Decoder()
+_encoder: Final = msgspec.json.Encoder()
+
+
+class Encoded:
+    """One message for any number of receivers: each wire's form is made at most once.
+
+    Equal to another by content. `json` is UTF-8 without line breaks.
+    """
+
+    __slots__ = ("_event_stream", "_frame", "_text", "event", "json")
+
+    def __init__(self, json: bytes, event: str | None = None) -> None:
+        self.json = json
+        self.event = event
+        self._frame: bytes | None = None
+        self._event_stream: bytes | None = None
+        self._text: str | None = None
+
+    @property
+    def frame(self) -> bytes:
+        """An unmasked WebSocket text frame (RFC 6455, section 5.6)."""
+        if self._frame is None:
+            self._frame = encode_text(self.json)
+        return self._frame
+
+    @property
+    def event_stream(self) -> bytes:
+        """An event of a ``text/event-stream`` (WHATWG HTML, section 9.2)."""
+        if self._event_stream is None:
+            self._event_stream = encode_event(self.json, event=self.event)
+        return self._event_stream
+
+    @property
+    def text(self) -> str:
+        """The JSON as text, for hosts that frame for themselves."""
+        if self._text is None:
+            self._text = self.json.decode()
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Encoded):
+            return NotImplemented
+        return self.json == other.json and self.event == other.event
+
+    def __hash__(self) -> int:
+        return hash((self.json, self.event))
+
+    def __repr__(self) -> str:
+        return f"Encoded({self.json!r}, event={self.event!r})"
+
+
+@attrs.frozen
+class NotificationMessage:
+    """A notification for people.
+
+    Attributes:
+        title: Its headline.
+        content: Its text.
+        type: How to show it.
+        auto_hide: Whether it goes away by itself.
+        duration: Milliseconds until it does, or ``None`` for the receiver's own default.
+    """
+
+    title: str = attrs.field(validator=attrs.validators.instance_of(str))
+    content: str = attrs.field(validator=attrs.validators.instance_of(str))
+    type: NotificationType = attrs.field(default="info", validator=attrs.validators.in_(get_args(NotificationType)))
+    auto_hide: bool = attrs.field(default=True, validator=attrs.validators.instance_of(bool))
+    duration: int | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional([attrs.validators.instance_of(int), attrs.validators.ge(0)]),
+    )
+
+    def to_message(self) -> Message:
+        """Return the message that carries it."""
+        data = attrs.asdict(self, filter=lambda _, value: value is not None)
+        return {"type": "notification", "data": data}
+
+
+@attrs.frozen
+class ChannelMessage:
+    """A message to everybody in a channel.
+
+    Attributes:
+        channel: Where it is published.
+        message: Any JSON value.
+        type: The message's type; reserved ones are refused by the server.
+        echo: Whether the sender hears it too.
+        id: Asks for an acknowledgement under this id.
+    """
+
+    channel: str
+    message: object
+    type: str = "channel_message"
+    echo: bool = True
+    id: str | None = None
+
+    def to_message(self) -> Message:
+        """Return the message that carries it; fields at their defaults are left out."""
+        message: Message = {"type": self.type, "channel": self.channel, "message": self.message}
+        if not self.echo:
+            message["echo"] = False
+        if self.id is not None:
+            message["id"] = self.id
+        return message
+
+
+def encode(message: Mapping[str, object]) -> Encoded:
+    """Encode one message of the server, with the event name that its type gives it on an event stream.
+
+    Messages of plain types have no event name, so that ``EventSource.onmessage`` sees them, unless the
+    publisher named one in ``event``.
+
+    Raises:
+        LocalProtocolError: If `message` cannot be written as JSON.
+    """
+    kind = message.get("type")
+    event = message.get("event")
+    if not isinstance(event, str):
+        event = kind if kind in RESERVED_TYPES and kind not in PLAIN_SERVER_TYPES else None
+    try:
+        return Encoded(_encoder.encode(message), event if isinstance(event, str) and event else None)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise LocalProtocolError(f"a message must be JSON: {error}") from error
+
+
+def decode_object(data: str | bytes) -> Message | None:
+    """Return the JSON object that `data` holds, or ``None`` where it holds something else.
+
+    Objects nested more than 128 deep count as something else.
+    """
+    try:
+        value = _decoder.decode(data)
+    except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
+        return None
+    if not isinstance(value, dict) or not _is_shallow(data, value):
+        return None
+    return value
+
+
+def parse(text: str) -> Message | Refusal:
+    """Read one text message of a client.
+
+    Text that is not a JSON object with a ``type`` counts as ``{"type": "text", "data": text}``.
+
+    Returns:
+        The message, whose ``type`` is a string and whose ``id``, ``echo``, ``event``, ``channel`` and
+        ``recipient_id``, where present, are of the right type and size; or why it was refused.
+    """
+    message = decode_object(text)
+    if message is None or "type" not in message:
+        return {"type": "text", "data": text}
+    if not isinstance(message["type"], str):
+        return Refusal("invalid_type", "'type' must be a string", status=400)
+    return _check_fields(message) or message
+
+
+def with_type(payload: object, default_type: str) -> Message | Refusal:
+    """Complete what a caller of the HTTP API or of Python asks to publish.
+
+    A payload that is not an object becomes ``{"data": payload}``; a missing ``type`` becomes `default_type`.
+
+    Returns:
+        A new message, checked like one of `parse`, or why it was refused.
+    """
+    message: Message = dict(payload) if isinstance(payload, Mapping) else {"data": payload}
+    kind = message.setdefault("type", default_type)
+    if not isinstance(kind, str):
+        return Refusal("invalid_type", "'type' must be a string", status=422)
+    return _check_fields(message) or message
+
+
+def publication(
+    message: Message,
+    *,
+    id: str,
+    offset: int,
+    epoch: str,
+    connection_id: str | None,
+    user_id: str | None,
+    timestamp: int,
+) -> Encoded:
+    """Encode a published message with its ``meta``; a ``meta`` of the publisher's own is replaced.
+
+    Args:
+        message: As published, untouched but for ``meta``.
+        id: The publication's own id, unique on this server.
+        offset: Its number in its channel, from 1.
+        epoch: The life of the channel in which `offset` counts.
+        connection_id: The sender's connection, or ``None`` for the HTTP API.
+        user_id: The sender's user, or ``None``.
+        timestamp: Milliseconds since 1970.
+
+    Raises:
+        LocalProtocolError: If `message` cannot be written as JSON.
+    """
+    sender = {"connection_id": connection_id, "user_id": user_id}
+    meta = {"id": id, "offset": offset, "epoch": epoch, "sender": sender, "timestamp": timestamp}
+    return encode({**message, "meta": meta})
+
+
+def check_channel(name: object) -> Refusal | None:
+    """Tell why `name` cannot name a channel that clients use, or ``None`` if it can.
+
+    A name is 1 to 255 printable characters; names that begin with ``$`` are the server's own.
+    """
+    if not isinstance(name, str):
+        return Refusal("invalid_channel", "'channel' must be a string")
+    if not 1 <= len(name) <= _MAX_NAME or not name.isprintable():
+        return Refusal("invalid_channel", f"a channel's name is 1 to {_MAX_NAME} printable characters")
+    if name.startswith("$"):
+        return Refusal("invalid_channel", "names that begin with '$' are the server's own: choose another")
+    return None
+
+
+def normalize_user_id(value: object) -> str | Refusal:
+    """Return a user id as the string it is compared by: a whole number means its decimal form."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, str) and 1 <= len(value) <= _MAX_NAME and value.isprintable():
+        return value
+    return Refusal("invalid_user_id", f"a user id is 1 to {_MAX_NAME} printable characters, or a whole number")
+
+
+def _check_fields(message: Message) -> Refusal | None:
+    """Check the fields that the server knows; `message` is changed only to normalize ``recipient_id``."""
+    if "channel" in message and (refusal := check_channel(message["channel"])):
+        return refusal
+    if "recipient_id" in message:
+        user_id = normalize_user_id(message["recipient_id"])
+        if isinstance(user_id, Refusal):
+            return user_id
+        message["recipient_id"] = user_id
+    identifier = message.get("id")
+    if identifier is not None and not (
+        isinstance(identifier, int | str) and not isinstance(identifier, bool) and len(str(identifier)) <= _MAX_NAME
+    ):
+        return Refusal("invalid_id", f"'id' must be a string of at most {_MAX_NAME} characters")
+    if not isinstance(message.get("echo", True), bool):
+        return Refusal("invalid_echo", "'echo' must be true or false")
+    event = message.get("event")
+    if event is not None and not (isinstance(event, str) and len(event) <= _MAX_NAME and event.isprintable()):
+        return Refusal("invalid_event", f"'event' must be at most {_MAX_NAME} printable characters")
+    return None
+
+
+def _is_shallow(data: str | bytes, value: object) -> bool:
+    """Tell whether `value`, read from `data`, is nested at most `_MAX_DEPTH` deep."""
+    # Counting brackets is a hundred times cheaper than walking, and nearly always settles it.
+    if isinstance(data, str):
+        brackets = data.count("{") + data.count("[")
+    else:
+        brackets = data.count(b"{") + data.count(b"[")
+    if brackets <= _MAX_DEPTH:
+        return True
+    level: list[object] = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        deeper: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                deeper.extend(item.values())
+            elif isinstance(item, list):
+                deeper.extend(item)
+        if not deeper:
+            return True
+        level = deeper
+    return False

@@ -1,0 +1,199 @@
+"""One WebSocket of the native server, and ``/ws`` on it: the realtime protocol of a `rtcore.Node`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+from rtcore import CloseCode, Refusal, Transport, disconnect_message, encode
+from rtcore.websocket import (
+    Accept,
+    BytesReceived,
+    Close,
+    Closed,
+    HandshakeRequested,
+    Opened,
+    PongReceived,
+    Rejected,
+    TextReceived,
+    WebSocket,
+    WebSocketCommand,
+    WebSocketEffect,
+    WebSocketState,
+    Write,
+)
+
+from .admission import Admission
+from .carriers import Carrier
+from .driver import Driver
+from .fanout import Batch
+
+__all__ = ["RealtimeWebSocket", "WebSocketLink", "farewell"]
+
+_log = logging.getLogger("rtcore.websocket")
+
+_BINARY: Final = Refusal(
+    "unsupported_data", "binary frames are not taken here: send a text frame with a JSON message", status=415
+)
+
+
+def farewell(code: int, reason: str) -> str:
+    """Return the ``disconnect`` message with which a WebSocket that ends itself says why."""
+    return encode(disconnect_message(code, reason)).text
+
+
+class WebSocketLink:
+    """A `rtcore.WebSocket` on a carrier, under the driver's clock.
+
+    Attributes:
+        closed: How it ended, once it has.
+    """
+
+    def __init__(self, machine: WebSocket, carrier: Carrier, driver: Driver) -> None:
+        self.closed: Closed | None = None
+        self._machine = machine
+        self._carrier = carrier
+        self._driver = driver
+        self._reading = False
+
+    @property
+    def open(self) -> bool:
+        """Whether messages may be sent."""
+        return self._machine.state is WebSocketState.OPEN
+
+    def send(self, command: WebSocketCommand) -> list[WebSocketEffect]:
+        """Carry out a command; returns the effects that are not the link's own to carry out."""
+        return self.perform(self._machine.send(command, now=self._driver.now()))
+
+    async def receive(self) -> list[WebSocketEffect]:
+        """Wait for more of the peer; returns the effects that are not the link's own, empty ones included."""
+        self._reading = True
+        self._driver.rekey(self)
+        data = await self._carrier.receive()
+        self._reading = False
+        if self.closed is not None:
+            return []
+        now = self._driver.now()
+        effects = self._machine.receive_data(data, now=now) if data else self._machine.receive_eof(now=now)
+        return self.perform(effects)
+
+    async def drain(self) -> None:
+        """Wait until what was sent is out of the backlog."""
+        await self._carrier.drain()
+
+    def perform(self, effects: Sequence[WebSocketEffect]) -> list[WebSocketEffect]:
+        """Write what is to be written, and take note of the end; returns the other effects."""
+        rest: list[WebSocketEffect] = []
+        for effect in effects:
+            if isinstance(effect, Write):
+                self._carrier.write(effect.data)
+            elif isinstance(effect, Closed):
+                self.closed = effect
+                if effect.fault is not None:
+                    _log.info("WebSocket closed with %s: %s", effect.code, effect.fault)
+                if self._reading:
+                    # Ended by a deadline: the peer is not going to say anything that matters.
+                    self._carrier.abort()
+            else:
+                rest.append(effect)
+        self._driver.rekey(self)
+        return rest
+
+    def next_timeout(self) -> float | None:
+        """See `rtcore_transports.driver.Timed`."""
+        # While the application is busy with a message nothing is read, so silence says nothing about the peer.
+        return self._machine.next_timeout() if self._reading or not self.open else None
+
+    def handle_timeout(self, *, now: float) -> None:
+        """See `rtcore_transports.driver.Timed`."""
+        rest = self.perform(self._machine.handle_timeout(now=now))
+        assert not rest, "nothing is received by waiting"
+
+
+class RealtimeWebSocket:
+    """One client of the node on a WebSocket; its outlet.
+
+    Args:
+        link: Of a server, about to be accepted.
+        carrier: What the link is on; frames for many receivers are written to it directly.
+        driver: Whose node it belongs to.
+        connection_id: The id that the node knows it by.
+    """
+
+    def __init__(self, link: WebSocketLink, carrier: Carrier, driver: Driver, connection_id: str) -> None:
+        self._link = link
+        self._carrier = carrier
+        self._driver = driver
+        self._connection_id = connection_id
+        self._deaf = False
+
+    def deliver(self, batch: Batch) -> None:
+        """See `rtcore_transports.fanout.Outlet`."""
+        if not self._deaf:
+            self._carrier.write(batch.frames, len(batch))
+
+    def close(self, code: int, reason: str) -> None:
+        """See `rtcore_transports.fanout.Outlet`."""
+        if self._deaf:
+            # Its backlog is full of what it was to hear: it hears instead why it will not.
+            self._carrier.discard()
+            self._carrier.write(encode(disconnect_message(code, reason)).frame)
+        self._deaf = True
+        if self._link.open:
+            self._link.send(Close(code, reason))
+
+    async def run(self, admission: Admission | Refusal) -> None:
+        """Accept the WebSocket, and serve it until it ends.
+
+        Args:
+            admission: Who comes; or why they are turned away, which they are told before the close.
+        """
+        driver = self._driver
+        early = self._link.send(Accept())
+        if isinstance(admission, Admission):
+            admission = driver.node.admit(Transport.WEBSOCKET) or admission
+        if isinstance(admission, Refusal):
+            self._turn_away(admission)
+        else:
+            self._carrier.on_overflow(self._overflow)
+            driver.attach(
+                self,
+                self._connection_id,
+                user_id=admission.user_id,
+                transport=Transport.WEBSOCKET,
+                channels=admission.channels,
+            )
+        try:
+            await self._take(early)
+            while self._link.closed is None:
+                await self._take(await self._link.receive())
+        finally:
+            self._carrier.on_overflow(None)
+            driver.detach(self._connection_id)
+
+    async def _take(self, effects: Sequence[WebSocketEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case TextReceived(text=text):
+                    for handle in self._driver.receive_text(self._connection_id, text):
+                        await self._driver.handle(handle)
+                case BytesReceived():
+                    self._driver.refuse(self._connection_id, _BINARY)
+                case Opened() | PongReceived():
+                    pass
+                case HandshakeRequested() | Rejected() | Write() | Closed():
+                    raise AssertionError(f"{effect} is not for an accepted WebSocket")
+                case _:
+                    assert_never(effect)
+
+    def _turn_away(self, refusal: Refusal) -> None:
+        code = CloseCode.TRY_AGAIN_LATER if refusal.status == 503 else CloseCode.BAD_MESSAGE
+        retry_after = None if refusal.retry_after is None else float(refusal.retry_after)
+        message = disconnect_message(code, refusal.message, retry_after=retry_after)
+        self._carrier.write(encode(message).frame)
+        self._link.send(Close(code, refusal.code))
+
+    def _overflow(self) -> None:
+        self._deaf = True
+        self._driver.slow(self._connection_id)
