@@ -19,18 +19,21 @@ from .frames import encode_text
 
 __all__ = [
     "PLAIN_SERVER_TYPES",
+    "RESERVED_EVENTS",
     "RESERVED_TYPES",
     "ChannelMessage",
     "Encoded",
     "Message",
     "NotificationMessage",
     "NotificationType",
+    "check",
     "check_channel",
-    "decode_object",
+    "decode_value",
     "encode",
     "normalize_user_id",
     "parse",
     "publication",
+    "reply_id",
     "with_type",
 ]
 
@@ -59,11 +62,16 @@ RESERVED_TYPES: Final = frozenset(
 )
 #: Reserved types that an event stream shows to ``onmessage`` all the same.
 PLAIN_SERVER_TYPES: Final = frozenset({"broadcast"})
+#: Names of events that no plain client may give: a page trusts them as it does the types of messages, and an
+#: ``EventSource`` cannot tell an event named ``open`` or ``error`` from its own.
+RESERVED_EVENTS: Final = RESERVED_TYPES | {"binary_data", "open"}
 
 # Deep enough for any document that people write, shallow enough for every JSON parser that will read it:
 # Python's own gives up near 1,000.
 _MAX_DEPTH: Final = 128
 _MAX_NAME: Final = 255
+# Python refuses to write integers of many digits, so they are compared before they become text.
+_MAX_INTEGER: Final = 10**_MAX_NAME
 
 _decoder: Final = msgspec.json.Decoder()
 _encoder: Final = msgspec.json.Encoder()
@@ -179,47 +187,42 @@ def encode(message: Mapping[str, object]) -> Encoded:
     publisher named one in ``event``.
 
     Raises:
-        LocalProtocolError: If `message` cannot be written as JSON.
+        LocalProtocolError: If `message` cannot be written as JSON, or its ``event`` cannot be written as a line.
     """
     kind = message.get("type")
     event = message.get("event")
     if not isinstance(event, str):
-        event = kind if kind in RESERVED_TYPES and kind not in PLAIN_SERVER_TYPES else None
+        event = _event_of(kind)
+    elif not event.isprintable():
+        raise LocalProtocolError(f"an event's name must be printable: {event!r}")
     try:
-        return Encoded(_encoder.encode(message), event if isinstance(event, str) and event else None)
+        return Encoded(_encoder.encode(message), event or None)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise LocalProtocolError(f"a message must be JSON: {error}") from error
 
 
-def decode_object(data: str | bytes) -> Message | None:
-    """Return the JSON object that `data` holds, or ``None`` where it holds something else.
-
-    Objects nested more than 128 deep count as something else.
-    """
+def decode_value(data: str | bytes) -> object | Refusal:
+    """Return the JSON value that `data` holds, or why it is refused: no JSON, or nested more than 128 deep."""
     try:
-        value = _decoder.decode(data)
-    except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
-        return None
-    if not isinstance(value, dict) or not _is_shallow(data, value):
-        return None
+        value: object = _decoder.decode(data)
+    except RecursionError:
+        return Refusal("too_deep", f"JSON may be nested {_MAX_DEPTH} deep at most", status=400)
+    except ValueError as error:  # msgspec's own errors are ValueErrors
+        return Refusal("malformed_json", f"this is no JSON: {error}", status=400)
+    if not _is_shallow(data, value):
+        return Refusal("too_deep", f"JSON may be nested {_MAX_DEPTH} deep at most", status=400)
     return value
 
 
-def parse(text: str) -> Message | Refusal:
-    """Read one text message of a client.
+def parse(text: str) -> Message:
+    """Read one text message of a client; what `check` says of it is the caller's to ask.
 
     Text that is not a JSON object with a ``type`` counts as ``{"type": "text", "data": text}``.
-
-    Returns:
-        The message, whose ``type`` is a string and whose ``id``, ``echo``, ``event``, ``channel`` and
-        ``recipient_id``, where present, are of the right type and size; or why it was refused.
     """
-    message = decode_object(text)
-    if message is None or "type" not in message:
+    message = decode_value(text)
+    if not isinstance(message, dict) or "type" not in message:
         return {"type": "text", "data": text}
-    if not isinstance(message["type"], str):
-        return Refusal("invalid_type", "'type' must be a string", status=400)
-    return _check_fields(message) or message
+    return message
 
 
 def with_type(payload: object, default_type: str) -> Message | Refusal:
@@ -228,13 +231,11 @@ def with_type(payload: object, default_type: str) -> Message | Refusal:
     A payload that is not an object becomes ``{"data": payload}``; a missing ``type`` becomes `default_type`.
 
     Returns:
-        A new message, checked like one of `parse`, or why it was refused.
+        A new message, which has passed `check`, or why it was refused.
     """
     message: Message = dict(payload) if isinstance(payload, Mapping) else {"data": payload}
-    kind = message.setdefault("type", default_type)
-    if not isinstance(kind, str):
-        return Refusal("invalid_type", "'type' must be a string", status=422)
-    return _check_fields(message) or message
+    message.setdefault("type", default_type)
+    return check(message) or message
 
 
 def publication(
@@ -282,15 +283,32 @@ def check_channel(name: object) -> Refusal | None:
 
 def normalize_user_id(value: object) -> str | Refusal:
     """Return a user id as the string it is compared by: a whole number means its decimal form."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MAX_INTEGER:
         value = str(value)
     if isinstance(value, str) and 1 <= len(value) <= _MAX_NAME and value.isprintable():
         return value
     return Refusal("invalid_user_id", f"a user id is 1 to {_MAX_NAME} printable characters, or a whole number")
 
 
-def _check_fields(message: Message) -> Refusal | None:
-    """Check the fields that the server knows; `message` is changed only to normalize ``recipient_id``."""
+def reply_id(message: Message) -> str | int | None:
+    """Return the ``id`` under which a message is to be answered: a short string or a whole number, else ``None``."""
+    match message.get("id"):
+        case str(text) if len(text) <= _MAX_NAME:
+            return text
+        case int(number) if not isinstance(number, bool) and abs(number) < _MAX_INTEGER:
+            return number
+        case _:
+            return None
+
+
+def check(message: Message) -> Refusal | None:
+    """Tell what is wrong with the fields that the server knows, or ``None``.
+
+    They are ``type``, ``id``, ``echo``, ``event``, ``channel`` and ``recipient_id``; those that are there must be of
+    the right type and size. `message` is changed only to normalize ``recipient_id``.
+    """
+    if not isinstance(message["type"], str):
+        return Refusal("invalid_type", "'type' must be a string")
     if "channel" in message and (refusal := check_channel(message["channel"])):
         return refusal
     if "recipient_id" in message:
@@ -298,10 +316,7 @@ def _check_fields(message: Message) -> Refusal | None:
         if isinstance(user_id, Refusal):
             return user_id
         message["recipient_id"] = user_id
-    identifier = message.get("id")
-    if identifier is not None and not (
-        isinstance(identifier, int | str) and not isinstance(identifier, bool) and len(str(identifier)) <= _MAX_NAME
-    ):
+    if message.get("id") is not None and reply_id(message) is None:
         return Refusal("invalid_id", f"'id' must be a string of at most {_MAX_NAME} characters")
     if not isinstance(message.get("echo", True), bool):
         return Refusal("invalid_echo", "'echo' must be true or false")
@@ -311,13 +326,16 @@ def _check_fields(message: Message) -> Refusal | None:
     return None
 
 
+def _event_of(kind: object) -> str | None:
+    if not isinstance(kind, str) or kind not in RESERVED_TYPES or kind in PLAIN_SERVER_TYPES:
+        return None
+    return "binary_data" if kind == "binary" else kind
+
+
 def _is_shallow(data: str | bytes, value: object) -> bool:
     """Tell whether `value`, read from `data`, is nested at most `_MAX_DEPTH` deep."""
     # Counting brackets is a hundred times cheaper than walking, and nearly always settles it.
-    if isinstance(data, str):
-        brackets = data.count("{") + data.count("[")
-    else:
-        brackets = data.count(b"{") + data.count(b"[")
+    brackets = data.count("{") + data.count("[") if isinstance(data, str) else data.count(b"{") + data.count(b"[")
     if brackets <= _MAX_DEPTH:
         return True
     level: list[object] = [value]

@@ -11,7 +11,6 @@ from typing import Final, TypeAlias, assert_never
 
 import attrs
 
-from .channels import BROADCAST, connection_channel, user_channel
 from .deadlines import Deadlines
 from .errors import CloseCode, LocalProtocolError, Refusal, reconnects
 from .messages import Message, encode
@@ -269,32 +268,16 @@ class Node:
     def publish(
         self, channel: str, message: Message, *, user_id: str | None = None, now: float, timestamp: int
     ) -> list[NodeEffect]:
-        """Publish a message to a channel. Returns `Deliver`, unless nobody subscribes, and `Published`.
+        """Publish a message to a channel: one of users, or one of those that `rtcore.channels` names.
+
+        Returns:
+            `Deliver`, unless nobody subscribes, then `Published`.
 
         Raises:
             LocalProtocolError: If `message` is no JSON; nothing has changed.
         """
         request = Request(None)
         return self._command(Publish(channel, message, request, None, user_id), now=now, timestamp=timestamp)
-
-    def publish_to_user(
-        self, user_id: str, message: Message, *, sender: str | None = None, now: float, timestamp: int
-    ) -> list[NodeEffect]:
-        """Publish a message to every connection of a user, as `publish` does."""
-        return self.publish(user_channel(user_id), message, user_id=sender, now=now, timestamp=timestamp)
-
-    def publish_to_connection(
-        self, connection_id: str, message: Message, *, sender: str | None = None, now: float, timestamp: int
-    ) -> list[NodeEffect]:
-        """Publish a message to one connection, as `publish` does; or `Refused` alone where it is not there."""
-        if connection_id not in self._sessions:
-            return [Refused(Request(None), _unknown_connection(connection_id))]
-        channel = connection_channel(connection_id)
-        return self.publish(channel, message, user_id=sender, now=now, timestamp=timestamp)
-
-    def broadcast(self, message: Message, *, sender: str | None = None, now: float, timestamp: int) -> list[NodeEffect]:
-        """Publish a message to everybody, as `publish` does."""
-        return self.publish(BROADCAST, message, user_id=sender, now=now, timestamp=timestamp)
 
     def subscribe(self, connection_id: str, channel: str, *, now: float, timestamp: int) -> list[NodeEffect]:
         """Join a connection to a channel from outside. Returns what follows, `Refused` where it may not."""

@@ -12,7 +12,7 @@ import attrs
 
 from .channels import BROADCAST, Channel, connection_channel, is_builtin, user_channel
 from .errors import LocalProtocolError, Refusal
-from .messages import Encoded, Message, publication
+from .messages import Encoded, Message, check_channel, publication
 
 __all__ = [
     "Command",
@@ -59,7 +59,7 @@ class Request:
     """
 
     connection_id: str | None
-    id: object = None
+    id: str | int | None = None
 
 
 @attrs.frozen
@@ -198,7 +198,7 @@ class Router:
 
     def channels_of(self, connection_id: str) -> list[str]:
         """Return the channels that a connection has joined, in the order in which it did."""
-        return list(self._connections[connection_id].channels)
+        return list(self._connection(connection_id).channels)
 
     def presence(self, name: str) -> tuple[int, list[Message] | None]:
         """Return how many are present in a channel and, unless they are too many to list, who."""
@@ -220,20 +220,26 @@ class Router:
             self._users.setdefault(user_id, {})[connection_id] = None
             self._listen(user_channel(user_id), connection_id, user_id)
         self._listen(BROADCAST, connection_id, user_id)
+        own = connection_channel(connection_id)
+        if own in self._channels:  # something was sent to it before it came
+            self._listen(own, connection_id, user_id)
 
     def detach(self, connection_id: str, *, now: float, timestamp: int) -> list[Effect]:
-        """Remove a connection from everything. Returns the ``user_left`` of each channel that it was in."""
-        connection = self._connections.pop(connection_id)
+        """Remove a connection from everything. Returns the ``user_left`` of each channel that it was in.
+
+        Raises:
+            LocalProtocolError: If there is none of that id; nothing has changed.
+        """
+        connection = self._connection(connection_id)
+        del self._connections[connection_id]
         effects: list[Effect] = []
         for name in connection.channels:
             effects += self._leave(name, connection_id, connection.user_id, now=now, timestamp=timestamp)
-        self._unlisten(BROADCAST, connection_id, now=now)
-        own = self._channels.pop(connection_channel(connection_id), None)
-        if own is not None:
-            self._idle.pop(own.name, None)
+        self._unlisten(self._channels[BROADCAST], connection_id, now=now)
+        self._channels.pop(connection_channel(connection_id), None)  # it has a subscriber, so it is not idle
         user_id = connection.user_id
         if user_id is not None:
-            self._unlisten(user_channel(user_id), connection_id, now=now)
+            self._unlisten(self._channels[user_channel(user_id)], connection_id, now=now)
             del self._users[user_id][connection_id]
             if not self._users[user_id]:
                 del self._users[user_id]
@@ -311,6 +317,8 @@ class Router:
         request, name = command.request, command.channel
         assert request.connection_id is not None, "only connections subscribe"
         connection = self._connection(request.connection_id)
+        if refusal := check_channel(name):
+            return [Refused(request, refusal)]
         if name not in connection.channels and len(connection.channels) >= self._config.max_channels:
             limit = self._config.max_channels
             message = f"a connection may join at most {limit} channels: leave one first"
@@ -351,8 +359,7 @@ class Router:
         self._idle.pop(name, None)
         return channel.subscribe(connection_id, user_id)
 
-    def _unlisten(self, name: str, connection_id: str, *, now: float) -> bool:
-        channel = self._channels[name]
+    def _unlisten(self, channel: Channel, connection_id: str, *, now: float) -> bool:
         vanished = channel.unsubscribe(connection_id)
         if not len(channel):
             self._start_idling(channel, now=now)
@@ -366,9 +373,10 @@ class Router:
             channel.subscribe(connection_id, connection.user_id)
 
     def _leave(self, name: str, connection_id: str, user_id: str | None, *, now: float, timestamp: int) -> list[Effect]:
-        if not self._unlisten(name, connection_id, now=now):
+        channel = self._channels[name]
+        if not self._unlisten(channel, connection_id, now=now):
             return []
-        return self._tell(self._channels[name], "user_left", connection_id, user_id, timestamp)
+        return self._tell(channel, "user_left", connection_id, user_id, timestamp)
 
     def _presence(self, channel: Channel) -> tuple[int, list[Message] | None]:
         if channel.member_count > self._config.presence_limit:

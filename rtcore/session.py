@@ -11,7 +11,7 @@ import attrs
 
 from .channels import connection_channel, user_channel
 from .errors import Refusal
-from .messages import RESERVED_TYPES, Message, check_channel, parse
+from .messages import RESERVED_EVENTS, RESERVED_TYPES, Message, check, check_channel, parse, reply_id
 from .router import Publish, Refused, Request, Subscribe, Unsubscribe
 
 __all__ = ["Handle", "Query", "Session", "SessionEffect", "Transport"]
@@ -102,22 +102,31 @@ class Session:
         Returns:
             What it asks for, one thing for each message, or `Refused`.
         """
-        # A character is at most four bytes, so most messages need no counting.
-        limit = self._max_message_size
-        if len(text) * 4 > limit and len(text.encode()) > limit:
-            refusal = Refusal("message_too_large", f"a message has at most {limit} bytes", status=413)
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError:
+            # It came by way of a program: no wire carries half of a surrogate pair, and none could carry it on.
+            refusal = Refusal("invalid_text", "a message must not hold half of a surrogate pair", status=400)
+            return Refused(Request(self.connection_id), refusal)
+        if size > self._max_message_size:
+            refusal = Refusal("message_too_large", f"a message has at most {self._max_message_size} bytes", status=413)
             return Refused(Request(self.connection_id), refusal)
         message = parse(text)
-        if isinstance(message, Refusal):
-            return Refused(Request(self.connection_id), message)
-        request = Request(self.connection_id, message.get("id"))
-        kind = message["type"]
-        assert isinstance(kind, str), "parse checks it"
+        request = Request(self.connection_id, reply_id(message))
+        if invalid := check(message):
+            return Refused(request, invalid)
+        kind, event = message["type"], message.get("event")
+        assert isinstance(kind, str), "check() has seen to it"
         if kind == "command":
             return self._command(message, request)
         if kind in RESERVED_TYPES:
             refusal = Refusal(
                 "reserved_type", f"messages of type {kind!r} come from the server only: choose another type", 403
+            )
+            return Refused(request, refusal)
+        if event in RESERVED_EVENTS:
+            refusal = Refusal(
+                "reserved_event", f"events named {event!r} come from the server only: choose another name", 403
             )
             return Refused(request, refusal)
         if "channel" in message:

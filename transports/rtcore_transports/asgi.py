@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from http.client import responses
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -27,6 +28,7 @@ __all__ = [
     "Receive",
     "Scope",
     "Send",
+    "reason_of",
     "scope_of",
     "serve_websocket",
 ]
@@ -71,6 +73,11 @@ def scope_of(request: h11.Request, *, kind: str, scheme: str, client: Address | 
     }
 
 
+def reason_of(status: int) -> bytes:
+    """Return the reason phrase of an HTTP status, empty for an unknown one."""
+    return responses.get(status, "").encode()
+
+
 class HttpExchange:
     """One request and its response on an HTTP/1.1 connection.
 
@@ -99,7 +106,7 @@ class HttpExchange:
             if self._http.our_state is h11.SEND_RESPONSE:
                 body = b'{"error":{"code":"internal_error","message":"the server failed to answer this request"}}'
                 headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
-                self._write(h11.Response(status_code=500, headers=headers))
+                self._write(h11.Response(status_code=500, headers=headers, reason=reason_of(500)))
                 self._write(h11.Data(data=body))
                 self._write(h11.EndOfMessage())
             else:
@@ -166,7 +173,9 @@ class HttpExchange:
         if message["type"] == "http.response.start":
             if self._head is not None:
                 raise RuntimeError("the response has been started already")
-            self._head = h11.Response(status_code=message["status"], headers=list(message.get("headers", [])))
+            status = message["status"]
+            headers = list(message.get("headers", []))
+            self._head = h11.Response(status_code=status, headers=headers, reason=reason_of(status))
         elif message["type"] == "http.response.body":
             if self._head is None or self._responded.is_set():
                 raise RuntimeError("there is no response under way for this body")

@@ -49,6 +49,11 @@ class Background:
 
             self._task = trio.lowlevel.spawn_system_task(supervise)
 
+    async def wait(self) -> None:
+        """Wait until the task, if it runs, has ended."""
+        if self._done is not None:
+            await self._done.wait()
+
     async def stop(self) -> None:
         """Cancel the task, if it runs, and wait until it has ended."""
         done = self._done

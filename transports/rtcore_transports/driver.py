@@ -12,6 +12,7 @@ import anyio
 import attrs
 
 from rtcore import CloseCode, CommandError, Deadlines, LocalProtocolError, Message, Node, NodeConfig, Refusal, Transport
+from rtcore.channels import connection_channel, user_channel
 from rtcore.node import Close, NodeEffect
 from rtcore.router import Deliver, Published, Refused, Request
 from rtcore.session import Handle
@@ -193,23 +194,22 @@ class Driver:
 
     # Publishing
 
-    def publish(self, channel: str, message: Message, *, user_id: str | None = None) -> Published:
+    def publish(self, channel: str, message: Message) -> Published:
         """Publish to a channel; see `rtcore.Node.publish`."""
-        return self._published(self.node.publish(channel, message, user_id=user_id, **self._moment()))
+        outcomes = self._perform(self.node.publish(channel, message, **self._moment()))
+        published = [outcome for outcome in outcomes if isinstance(outcome, Published)]
+        assert len(published) == 1, "the node in this process publishes at once"
+        return published[0]
 
-    def publish_to_user(self, user_id: str, message: Message, *, sender: str | None = None) -> Published:
+    def publish_to_user(self, user_id: str, message: Message) -> Published:
         """Publish to every connection of a user."""
-        return self._published(self.node.publish_to_user(user_id, message, sender=sender, **self._moment()))
+        return self.publish(user_channel(user_id), message)
 
-    def publish_to_connection(
-        self, connection_id: str, message: Message, *, sender: str | None = None
-    ) -> Published | Refusal:
+    def publish_to_connection(self, connection_id: str, message: Message) -> Published | Refusal:
         """Publish to one connection, or tell why not."""
-        return self._outcome(self.node.publish_to_connection(connection_id, message, sender=sender, **self._moment()))
-
-    def broadcast(self, message: Message, *, sender: str | None = None) -> Published:
-        """Publish to everybody."""
-        return self._published(self.node.broadcast(message, sender=sender, **self._moment()))
+        if connection_id not in self.node:
+            return Refusal("not_found", f"there is no connection {connection_id!r}", status=404)
+        return self.publish(connection_channel(connection_id), message)
 
     def subscribe(self, connection_id: str, channel: str) -> Refusal | None:
         """Join a connection to a channel; returns why not, if not."""
@@ -220,6 +220,10 @@ class Driver:
         """Take a connection out of a channel; returns why not, if not."""
         effects = self.node.unsubscribe(connection_id, channel, **self._moment())
         return self._refusal(self._perform(effects))
+
+    def stats(self) -> Message:
+        """Return the counts of the node, and ``deliveries``: messages times receivers so far."""
+        return {**self.node.stats(), "deliveries": self.fanout.delivered}
 
     # Deadlines
 
@@ -291,21 +295,6 @@ class Driver:
         for connection_id in slow:
             _log.info("connection %s does not read fast enough: closing it", connection_id)
             self.close(connection_id, CloseCode.SLOW_CONSUMER, "the connection does not read fast enough")
-
-    def _outcome(self, effects: Sequence[NodeEffect]) -> Published | Refusal:
-        for effect in self._perform(effects):
-            match effect:
-                case Published():
-                    return effect
-                case Refused(refusal=refusal):
-                    return refusal
-        raise AssertionError("a publication from outside is published or refused")
-
-    def _published(self, effects: Sequence[NodeEffect]) -> Published:
-        outcome = self._outcome(effects)
-        if isinstance(outcome, Refusal):
-            raise LocalProtocolError(outcome.message)
-        return outcome
 
     @staticmethod
     def _refusal(rest: Sequence[Handle | Published | Refused]) -> Refusal | None:

@@ -15,7 +15,7 @@ from rtcore import CloseCode, Refusal, Transport
 from rtcore.websocket import Close, HandshakeRequested, WebSocket
 
 from .admission import EndpointConfig, read_query
-from .asgi import Address, ASGIApp, HttpExchange, scope_of, serve_websocket
+from .asgi import Address, ASGIApp, HttpExchange, reason_of, scope_of, serve_websocket
 from .carriers import Carrier
 from .driver import Driver
 from .event_stream_endpoint import RealtimeEventStream
@@ -183,7 +183,11 @@ class HttpConnection:
         ]
         if refusal.retry_after is not None:
             headers.append(("retry-after", str(refusal.retry_after)))
-        events = (h11.Response(status_code=refusal.status, headers=headers), h11.Data(data=body), h11.EndOfMessage())
+        events = (
+            h11.Response(status_code=refusal.status, headers=headers, reason=reason_of(refusal.status)),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        )
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._carrier.write(b"".join(self._http.send(event) or b"" for event in events))
 

@@ -6,6 +6,8 @@ import errno
 import logging
 import socket
 import ssl
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Final
 
 import anyio
@@ -36,6 +38,7 @@ async def serve(
     app: ASGIApp | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
+    sockets: Sequence[socket.socket] | None = None,
     config: EndpointConfig | None = None,
     ssl_context: ssl.SSLContext | None = None,
     shutdown: anyio.Event | None = None,
@@ -49,6 +52,7 @@ async def serve(
         app: An ASGI application; without one, everything else is answered 404.
         host: The name or address to listen on.
         port: The port, or 0 for a free one.
+        sockets: Listening sockets to accept from instead; the caller closes them.
         config: What the realtime endpoints offer.
         ssl_context: Makes it HTTPS and WSS.
         shutdown: Set it to stop: nothing more is accepted, every client is told to come back (``disconnect``, then
@@ -63,9 +67,12 @@ async def serve(
     driver = driver or Driver()
     shutdown = shutdown or anyio.Event()
     lifespan = Lifespan(app or _not_found)
-    multi_listener = await anyio.create_tcp_listener(local_host=host, local_port=port, backlog=_BACKLOG)
-    async with multi_listener:
-        sockets = [listener.extra(SocketAttribute.raw_socket) for listener in multi_listener.listeners]
+    async with AsyncExitStack() as stack:
+        if sockets is None:
+            listener = await stack.enter_async_context(
+                await anyio.create_tcp_listener(local_host=host, local_port=port, backlog=_BACKLOG)
+            )
+            sockets = [each.extra(SocketAttribute.raw_socket) for each in listener.listeners]
         address: Address = sockets[0].getsockname()[:2]
         scheme = "http" if ssl_context is None else "https"
         service = Service(driver, app or _not_found, config or EndpointConfig(), scheme, address, lifespan.state)
@@ -80,7 +87,7 @@ async def serve(
                         task_status.started(address)
                         await shutdown.wait()
                         accepting.cancel_scope.cancel()
-                    await multi_listener.aclose()
+                    await stack.aclose()
                     driver.drain()
                     await connections.end(shutdown_timeout)
                     serving.cancel_scope.cancel()
@@ -101,6 +108,7 @@ class _Connections:
 
     async def accept(self, listener: socket.socket, serving: TaskGroup) -> None:
         """Accept on readiness, in bursts: through a stream listener it would cost twice as much."""
+        listener.setblocking(False)
         while True:
             await anyio.wait_readable(listener)
             for _ in range(_ACCEPTS):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Final, assert_never
+from typing import assert_never
 
-from rtcore import CloseCode, Refusal, Transport, disconnect_message, encode
+from rtcore import CloseCode, Encoded, Refusal, Transport, disconnect_message, encode
 from rtcore.websocket import (
     Accept,
     BytesReceived,
@@ -29,18 +29,27 @@ from .carriers import Carrier
 from .driver import Driver
 from .fanout import Batch
 
-__all__ = ["RealtimeWebSocket", "WebSocketLink", "farewell"]
+__all__ = ["RealtimeWebSocket", "WebSocketLink", "farewell", "refuse_binary", "turn_away"]
 
 _log = logging.getLogger("rtcore.websocket")
-
-_BINARY: Final = Refusal(
-    "unsupported_data", "binary frames are not taken here: send a text frame with a JSON message", status=415
-)
 
 
 def farewell(code: int, reason: str) -> str:
     """Return the ``disconnect`` message with which a WebSocket that ends itself says why."""
     return encode(disconnect_message(code, reason)).text
+
+
+def turn_away(refusal: Refusal) -> tuple[CloseCode, Encoded]:
+    """Return how a client that is not admitted is told: the close code, and the ``disconnect`` message before it."""
+    code = CloseCode.TRY_AGAIN_LATER if refusal.status == 503 else CloseCode.BAD_MESSAGE
+    retry_after = None if refusal.retry_after is None else float(refusal.retry_after)
+    return code, encode(disconnect_message(code, refusal.message, retry_after=retry_after))
+
+
+def refuse_binary(driver: Driver, connection_id: str) -> None:
+    """Tell a client that its binary frame is refused."""
+    message = "binary frames are not taken here: send a text frame with a JSON message"
+    driver.refuse(connection_id, Refusal("unsupported_data", message, status=415))
 
 
 class WebSocketLink:
@@ -179,7 +188,7 @@ class RealtimeWebSocket:
                     for handle in self._driver.receive_text(self._connection_id, text):
                         await self._driver.handle(handle)
                 case BytesReceived():
-                    self._driver.refuse(self._connection_id, _BINARY)
+                    refuse_binary(self._driver, self._connection_id)
                 case Opened() | PongReceived():
                     pass
                 case HandshakeRequested() | Rejected() | Write() | Closed():
@@ -188,10 +197,8 @@ class RealtimeWebSocket:
                     assert_never(effect)
 
     def _turn_away(self, refusal: Refusal) -> None:
-        code = CloseCode.TRY_AGAIN_LATER if refusal.status == 503 else CloseCode.BAD_MESSAGE
-        retry_after = None if refusal.retry_after is None else float(refusal.retry_after)
-        message = disconnect_message(code, refusal.message, retry_after=retry_after)
-        self._carrier.write(encode(message).frame)
+        code, message = turn_away(refusal)
+        self._carrier.write(message.frame)
         self._link.send(Close(code, refusal.code))
 
     def _overflow(self) -> None:

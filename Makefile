@@ -1,0 +1,109 @@
+# `make serve` and `make test` need nothing but make and a Python of 3.11 or later: the rest is fetched here.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+HOST ?= 127.0.0.1
+PORT ?= 8000
+# How many tests run at once.
+JOBS ?= 2
+# What else to tell pytest, as in make test ARGS='-k frames'. Only all tests cover everything.
+ARGS ?=
+COVERED = $(if $(ARGS),,--cov --cov-report=term --cov-fail-under=100)
+
+VENV := .venv
+CONFORMANCE := .venv-conformance
+PY := $(VENV)/bin/python
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
+
+# With the rights that we have: root's, those that sudo gives without a question, or none.
+APT = if [ "$$(id -u)" = 0 ]; then as=; elif sudo -n true 2>/dev/null; then as=sudo; \
+      else echo "make: $$package is missing; install it as root: apt-get install $$package" >&2; exit 1; fi; \
+      echo "make: installing $$package" >&2; \
+      $$as apt-get -qq update && \
+      $$as env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$package >/dev/null
+
+.PHONY: help serve test conformance bench check lint types imports clean venv
+
+help:
+	@echo 'make serve [PORT=8000] [HOST=127.0.0.1]  serve, and print where the test pages are'
+	@echo 'make test [ARGS=...]                     run all tests'
+	@echo 'make conformance                         run all Autobahn cases'
+	@echo 'make bench                               measure the fan-out'
+	@echo 'make check                               lint, types and the direction of imports'
+	@echo 'make venv                                make $(VENV) with all that tests and checks need'
+	@echo 'make clean                               remove what these have made'
+
+# With exec the server has the place of the shell, and gets the signals that are meant for it.
+serve: $(VENV)/.serve
+	@exec env REALTIME_ALLOW_ANONYMOUS=true $(VENV)/bin/rtcore serve --host $(HOST) --port $(PORT)
+
+test: $(VENV)/.test $(CONFORMANCE)/.made chromium
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup $(COVERED) $(ARGS)
+
+conformance: $(VENV)/.test $(CONFORMANCE)/.made
+	$(PY) -m pytest tests/conformance --all-cases $(ARGS)
+
+bench: $(VENV)/.test
+	$(PY) -m benchmarks.fanout $(ARGS)
+
+check: lint types imports
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+
+types: $(VENV)/.test
+	$(VENV)/bin/mypy
+
+imports: $(VENV)/.test
+	$(VENV)/bin/lint-imports
+
+venv: $(VENV)/.test
+
+# Not a file: where it is is for the system to say.
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || { package=chromium; $(APT); }
+
+# Each stamp is younger than pyproject.toml: what that asks for is installed.
+$(VENV)/.serve: pyproject.toml $(VENV)/.made
+	$(PY) -m pip install --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.made
+	$(PY) -m pip install --editable '.[all]' --group test --group check
+	@touch $@ $(VENV)/.serve
+
+$(CONFORMANCE)/.made: $(VENV)/.made
+	@# Of its own, since kosoku brings modules named like other people's.
+	@$(PY) -m venv --clear $(CONFORMANCE)
+	$(CONFORMANCE)/bin/python -m pip install 'kosoku==0.1.*'
+	@touch $@
+
+# python3 if it is new enough, or else any that is. Each is asked, since a name on the path may be a stand-in
+# that runs nothing. ensurepip is what Debian keeps in a package of its own, python3-venv.
+$(VENV)/.made:
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; \
+	    python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "make: Python 3.11 or later is needed; python3 is $$(python3 -V 2>&1 || true)" >&2; exit 1; \
+	fi; \
+	if ! $$python -c 'import ensurepip, venv' 2>/dev/null; then \
+	    package=$$($$python -c 'import sys; print("python3.%d-venv" % sys.version_info[1])'); $(APT); \
+	fi; \
+	echo "make: making $(VENV) with $$($$python -V)" >&2; \
+	$$python -m venv --clear $(VENV)
+	@# Dependency groups came with 25.1.
+	@$(PY) -m pip install --upgrade 'pip>=25.1'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(CONFORMANCE) dist build .coverage .coverage.* .hypothesis .import_linter_cache
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,14 @@
+"""rtcore in hosts: an ASGI application, connections of one's own endpoints, settings and the command line."""
+
+from .app import RealtimeApp
+from .connections import ConnectionManager, connection_manager
+from .settings import Settings, SettingsError, load_settings
+
+__all__ = [
+    "ConnectionManager",
+    "RealtimeApp",
+    "Settings",
+    "SettingsError",
+    "connection_manager",
+    "load_settings",
+]

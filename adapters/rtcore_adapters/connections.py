@@ -1,0 +1,222 @@
+"""Connections of one's own endpoints, in FastAPI, Starlette or bare ASGI, beside those of `RealtimeApp`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketState
+
+from rtcore import CloseCode, CommandError, Message, Refusal, Transport
+from rtcore.channels import BROADCAST
+from rtcore.messages import check_channel, normalize_user_id, with_type
+from rtcore.router import Published
+from rtcore_transports import Admission, Background, Driver, EndpointConfig
+
+from .asgi_endpoints import EventStreamResponse
+from .asgi_outlets import Send, WebSocketOutlet
+from .errors import refusal_response
+from .settings import Settings, endpoint_config, load_settings, node_config
+
+__all__ = ["ConnectionManager", "Receipt", "connection_manager"]
+
+#: Where a publication is in its channel: ``id``, ``offset`` and ``epoch``.
+Receipt: TypeAlias = dict[str, object]
+
+
+class ConnectionManager:
+    """Connects one's own endpoints to the node, and sends to whoever is connected.
+
+    Messages are any JSON: what is not an object becomes ``{"data": …}``, and a missing ``type`` is
+    ``channel_message``, ``user_message`` or ``broadcast`` by the target. Every method raises `rtcore.CommandError` for
+    an argument that cannot be, with nothing changed.
+
+    Args:
+        settings: Limits and intervals; those of the environment if left out, read when first needed.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings
+        self._config: EndpointConfig | None = None
+        self._driver: Driver | None = None
+        self._websockets: dict[str, tuple[WebSocket | Send, Background]] = {}
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        if self._settings is None:
+            self._settings = load_settings()
+        return self._settings
+
+    @property
+    def config(self) -> EndpointConfig:
+        """What the endpoints offer."""
+        if self._config is None:
+            self._config = endpoint_config(self.settings)
+        return self._config
+
+    @property
+    def driver(self) -> Driver:
+        """The driver of its node."""
+        if self._driver is None:
+            self._driver = Driver(node_config(self.settings))
+        return self._driver
+
+    # Connecting
+
+    async def connect_websocket(
+        self, websocket: WebSocket | Send, connection_id: str, user_id: str | int | None = None
+    ) -> None:
+        """Accept a WebSocket, unless that is done, and connect it; from now on it is written to in the background.
+
+        Args:
+            websocket: Of FastAPI or Starlette; or, in a bare ASGI application, ``send``, after the accept. What the
+                client sends is the caller's to receive.
+            connection_id: An id of the caller's choice. A connection that has it already is closed: most often it is
+                the same client, come back before its old connection was missed.
+            user_id: Its user.
+
+        Raises:
+            CommandError: If the server is full, or an id cannot be.
+        """
+        user = None if user_id is None else _checked(normalize_user_id(user_id))
+        self._replace(connection_id)
+        _admitted(self.driver.node.admit(Transport.WEBSOCKET))
+        send: Send
+        if isinstance(websocket, WebSocket):
+            if websocket.application_state is WebSocketState.CONNECTING:
+                await websocket.accept()
+            send = websocket.send
+        else:
+            send = websocket
+        config, driver = self.config, self.driver
+        outlet = WebSocketOutlet(
+            send, driver, connection_id, max_bytes=config.max_backlog, max_messages=config.max_waiting
+        )
+        driver.attach(outlet, connection_id, user_id=user, transport=Transport.WEBSOCKET)
+        driver.ensure_running()
+        writer = Background()
+        writer.start(outlet.write)
+        self._websockets[connection_id] = (websocket, writer)
+
+    async def disconnect_websocket(self, connection_id: str) -> None:
+        """Close a WebSocket that was connected here; one that is gone already is no fault."""
+        self.driver.close(connection_id, CloseCode.NORMAL_CLOSURE, "disconnected")
+        _, writer = self._websockets.pop(connection_id, (None, None))
+        if writer is not None:
+            await writer.wait()
+
+    async def connect_event_stream(
+        self,
+        connection_id: str | None = None,
+        user_id: str | int | None = None,
+        channels: Sequence[str] = (),
+    ) -> Response:
+        """Return a response that streams events to its client until either side ends it.
+
+        It is a response of Starlette and FastAPI, and an ASGI application. Where the server is full, it is the error
+        that says so.
+
+        Args:
+            connection_id: An id of the caller's choice, or ``None`` for one of ours.
+            user_id: Its user.
+            channels: What it is to hear, besides what goes to it, to its user and to everybody.
+        """
+        user = None if user_id is None else _checked(normalize_user_id(user_id))
+        for channel in channels:
+            _admitted(check_channel(channel))
+        if connection_id is not None:
+            self._replace(connection_id)
+        if refusal := self.driver.node.admit(Transport.SSE):
+            return refusal_response(refusal)
+        admission = Admission(user, tuple(channels))
+        return EventStreamResponse(self.driver, self.config, connection_id or secrets.token_hex(8), admission)
+
+    async def cleanup_inactive_connections(self) -> int:
+        """Disconnect the WebSockets of one's own endpoints whose client has gone unnoticed; returns how many."""
+        gone = [
+            connection_id
+            for connection_id, (websocket, writer) in self._websockets.items()
+            if not writer.running
+            or (isinstance(websocket, WebSocket) and websocket.client_state is WebSocketState.DISCONNECTED)
+        ]
+        for connection_id in gone:
+            await self.disconnect_websocket(connection_id)
+        return len(gone)
+
+    # Channels
+
+    async def subscribe_to_channel(self, connection_id: str, channel: str) -> None:
+        """Join a connection to a channel.
+
+        Raises:
+            CommandError: If there is no such connection, or no such channel can be.
+        """
+        _admitted(check_channel(channel))
+        _admitted(self.driver.subscribe(connection_id, channel))
+
+    async def unsubscribe_from_channel(self, connection_id: str, channel: str) -> None:
+        """Take a connection out of a channel; one that is not in it is no fault.
+
+        Raises:
+            CommandError: If there is no such connection.
+        """
+        _admitted(self.driver.unsubscribe(connection_id, channel))
+
+    # Sending
+
+    async def send_to_connection(self, connection_id: str, message: object) -> Receipt | None:
+        """Send to one connection; ``None`` where there is none of that id (any more)."""
+        outcome = self.driver.publish_to_connection(connection_id, _message(message, "user_message"))
+        return None if isinstance(outcome, Refusal) else _receipt(outcome)
+
+    async def send_to_user(self, user_id: str | int, message: object) -> Receipt:
+        """Send to every connection of a user, of whom there may be none."""
+        user = _checked(normalize_user_id(user_id))
+        return _receipt(self.driver.publish_to_user(user, _message(message, "user_message")))
+
+    async def send_to_channel(self, channel: str, message: object) -> Receipt:
+        """Send to everybody in a channel."""
+        _admitted(check_channel(channel))
+        return _receipt(self.driver.publish(channel, _message(message, "channel_message")))
+
+    async def broadcast(self, message: object) -> Receipt:
+        """Send to everybody."""
+        return _receipt(self.driver.publish(BROADCAST, _message(message, "broadcast")))
+
+    # Looking
+
+    async def get_connection_stats(self) -> dict[str, object]:
+        """Return counts: ``websocket_count``, ``sse_count``, ``unique_users``, ``active_channels`` and more."""
+        return self.driver.stats()
+
+    def _replace(self, connection_id: str) -> None:
+        self.driver.close(connection_id, CloseCode.GOING_AWAY, "replaced by a new connection", reconnect=False)
+
+
+#: The connections of the settings of the environment; those of a `RealtimeApp` without settings are among them.
+connection_manager = ConnectionManager()
+
+
+def _checked(value: str | Refusal) -> str:
+    if isinstance(value, Refusal):
+        raise CommandError(value.code, value.message)
+    return value
+
+
+def _admitted(refusal: Refusal | None) -> None:
+    if refusal is not None:
+        raise CommandError(refusal.code, refusal.message)
+
+
+def _message(payload: object, default_type: str) -> Message:
+    message = with_type(payload, default_type)
+    if isinstance(message, Refusal):
+        raise CommandError(message.code, message.message)
+    return message
+
+
+def _receipt(published: Published) -> Receipt:
+    return {"id": published.id, "offset": published.offset, "epoch": published.epoch}

@@ -1,0 +1,52 @@
+"""Errors of the HTTP API: one shape on every path."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rtcore import Refusal, encode
+
+__all__ = ["RefusalError", "json_response", "refusal_response", "respond_to_http_exception", "respond_to_refusal"]
+
+_MESSAGES: Final = {
+    404: Refusal("not_found", "there is nothing under this path", status=404),
+    405: Refusal("method_not_allowed", "this path does not take this method: see the header Allow", status=405),
+}
+
+
+class RefusalError(Exception):
+    """A request that is refused, on its way to the response that says so."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def json_response(content: dict[str, object], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return `content` as JSON."""
+    return Response(encode(content).json, status, headers, "application/json")
+
+
+def refusal_response(refusal: Refusal, headers: dict[str, str] | None = None) -> Response:
+    """Return the one shape of all errors, ``{"error": {"code", "message"}}``."""
+    headers = dict(headers or {})
+    if refusal.retry_after is not None:
+        headers["retry-after"] = str(refusal.retry_after)
+    return json_response({"error": {"code": refusal.code, "message": refusal.message}}, refusal.status, headers)
+
+
+async def respond_to_refusal(request: Request, error: Exception) -> Response:
+    """Turn a `RefusalError` into its response."""
+    assert isinstance(error, RefusalError), "registered for nothing else"
+    return refusal_response(error.refusal)
+
+
+async def respond_to_http_exception(request: Request, error: Exception) -> Response:
+    """Turn what Starlette refuses by itself into the shape of ours."""
+    assert isinstance(error, HTTPException), "registered for nothing else"
+    fallback = Refusal("http_error", error.detail, status=error.status_code)
+    return refusal_response(_MESSAGES.get(error.status_code, fallback), dict(error.headers or {}))

@@ -1,0 +1,213 @@
+// The Server-Sent Events page: a stream and its log on one side, the HTTP API that fills it on the other.
+
+import { byId, element } from "./dom.js";
+import { errorOf, EventStream } from "./event-stream.js";
+import { Log } from "./log.js";
+import { endpoint } from "./rtcore.js";
+import { toast } from "./toasts.js";
+
+const stream = new EventStream();
+const log = new Log("events");
+
+const listOf = (text) => [...new Set(text.split(/[\s,]+/).filter(Boolean))];
+const valueOf = (id) => byId(id).value.trim();
+
+// ---- The stream ----
+
+const STATE_TEXT = {
+  closed: "Disconnected",
+  connecting: "Connecting",
+  open: "Connected",
+  waiting: "Reconnecting",
+};
+const SETTINGS = ["channels", "name", "token", "api-key"];
+let countdown = 0;
+let received = 0;
+let lastId = "";
+
+function connect() {
+  for (const name of listOf(byId("event-names").value)) stream.listen(name);
+  received = 0;
+  lastId = "";
+  byId("event-count").textContent = "0";
+  byId("last-event-id").textContent = "–";
+  stream.open([
+    ...listOf(byId("channels").value).map((channel) => ["channel", channel]),
+    ["user_id", valueOf("name")],
+    ["token", valueOf("token")],
+    ["api_key", valueOf("api-key")],
+  ]);
+}
+
+byId("connection").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (stream.state === "closed") connect();
+  else stream.close();
+});
+
+byId("event-names").addEventListener("change", () => {
+  for (const name of listOf(byId("event-names").value)) stream.listen(name);
+  remember();
+});
+
+stream.addEventListener("state", ({ detail: { state, reason = "", retryAt } }) => {
+  byId("state").dataset.state = state;
+  byId("state-text").textContent = STATE_TEXT[state];
+  byId("connect").textContent = state === "closed" ? "Connect" : "Disconnect";
+  byId("connect").classList.toggle("primary", state === "closed");
+  byId("retries").textContent = String(stream.retries);
+  for (const id of SETTINGS) byId(id).disabled = state !== "closed";
+  if (state !== "connecting") {
+    byId("state-reason").textContent = reason;
+    byId("state-reason").hidden = !reason;
+  }
+  clearInterval(countdown);
+  byId("countdown").textContent = "";
+  if (retryAt) {
+    const show = () => {
+      byId("countdown").textContent = `in ${Math.max(0, Math.ceil((retryAt - Date.now()) / 1000))} s`;
+    };
+    show();
+    countdown = setInterval(show, 250);
+  }
+  remember();
+});
+
+stream.addEventListener("event", ({ detail: { name, id, data } }) => {
+  received += 1;
+  byId("event-count").textContent = String(received);
+  byId("last-event-id").textContent = id || "–";
+  // A browser repeats the last id on events that have none of their own.
+  const ownId = id === lastId ? "" : id;
+  lastId = id;
+  log.add({
+    attributes: { class: "event", "data-event": name, "data-id": ownId || null },
+    badges: [element("span", { class: "kind" }, name), element("span", { class: "event-id", title: ownId }, ownId)],
+    text: data,
+    search: name,
+  });
+  if (name === "notification") notify(data);
+});
+
+function notify(data) {
+  let message;
+  try {
+    message = JSON.parse(data);
+  } catch {
+    return;
+  }
+  toast(message?.data ?? message ?? {});
+}
+
+// ---- The composer ----
+
+// A payload that is a JSON object is sent as it is; anything else is text.
+function payloadOf(text) {
+  try {
+    const value = JSON.parse(text);
+    if (value !== null && typeof value === "object" && !Array.isArray(value)) return value;
+  } catch {
+    // Text, then.
+  }
+  return { message: text };
+}
+
+function notification() {
+  return {
+    title: valueOf("notify-title"),
+    content: byId("send-message").value,
+    type: valueOf("notify-type"),
+    auto_hide: byId("notify-auto-hide").checked,
+    duration: Number(valueOf("notify-duration")) || 6000,
+  };
+}
+
+function message() {
+  const named = valueOf("send-event");
+  return { ...payloadOf(byId("send-message").value), ...(named ? { event: named } : {}) };
+}
+
+// kind -> [path, body]
+const REQUESTS = {
+  channel: () => ["send", { ...message(), channel: valueOf("send-channel") }],
+  user: () => ["send", { ...message(), user_id: valueOf("send-user") }],
+  broadcast: () => ["broadcast", message()],
+  "notify-channel": () => ["notifications/channel", { ...notification(), channel: valueOf("send-channel") }],
+  "notify-user": () => ["notifications/send", { ...notification(), user_id: valueOf("send-user") }],
+  "notify-broadcast": () => ["notifications/broadcast", notification()],
+};
+
+function showKind() {
+  const kind = byId("send-kind").value;
+  for (const part of document.querySelectorAll("[data-for]")) part.hidden = !part.dataset.for.split(" ").includes(kind);
+}
+
+function showResult(ok, status, text) {
+  const line = element("p", { class: "result-head" }, ok ? "Sent" : "Not sent", element("span", { class: "tag" }, status));
+  byId("send-result").replaceChildren(line, element("pre", { tabindex: "0" }, text));
+  byId("send-result").dataset.ok = String(ok);
+  byId("send-result").hidden = false;
+}
+
+function headers() {
+  const result = { "Content-Type": "application/json" };
+  if (valueOf("token")) result.Authorization = `Bearer ${valueOf("token")}`;
+  if (valueOf("api-key")) result["X-API-Key"] = valueOf("api-key");
+  return result;
+}
+
+byId("send-kind").addEventListener("change", showKind);
+byId("send-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const [path, body] = REQUESTS[byId("send-kind").value]();
+  byId("send").disabled = true;
+  try {
+    const response = await fetch(endpoint(path), { method: "POST", headers: headers(), body: JSON.stringify(body) });
+    if (response.ok) {
+      showResult(true, `${response.status}`, JSON.stringify(await response.json(), null, 2));
+    } else {
+      const { code, message: why } = await errorOf(response);
+      showResult(false, `${response.status} ${code}`, why);
+    }
+  } catch (error) {
+    showResult(false, "no reply", error.message);
+  } finally {
+    byId("send").disabled = false;
+  }
+});
+
+byId("send-message").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.isComposing || !(event.ctrlKey || event.metaKey)) return;
+  event.preventDefault();
+  byId("send-form").requestSubmit();
+});
+
+// ---- The address of the page holds what was typed, so that it can be reloaded, bookmarked and shared ----
+
+function remember() {
+  const query = new URLSearchParams();
+  for (const channel of listOf(byId("channels").value)) query.append("channel", channel);
+  for (const name of listOf(byId("event-names").value)) query.append("event", name);
+  if (valueOf("name")) query.set("user_id", valueOf("name"));
+  if (stream.state !== "closed") query.set("connect", "1");
+  const text = query.toString();
+  try {
+    history.replaceState(null, "", text ? `?${text}` : location.pathname);
+  } catch {
+    // Browsers limit how often an address may change; the next change will tell.
+  }
+}
+
+for (const id of ["channels", "name"]) byId(id).addEventListener("change", remember);
+
+const preset = new URLSearchParams(location.search);
+byId("channels").value = preset.getAll("channel").join(", ");
+byId("event-names").value = preset.getAll("event").join(", ");
+byId("name").value = preset.get("user_id") ?? "";
+// Credentials may come in a link, and leave the address at once.
+byId("token").value = preset.get("token") ?? "";
+byId("api-key").value = preset.get("api_key") ?? "";
+byId("send-channel").value = preset.get("channel") ?? "";
+showKind();
+if (preset.get("connect") === "1") connect();
+else remember();

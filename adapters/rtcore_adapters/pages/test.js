@@ -1,0 +1,379 @@
+// The WebSocket page: what the connection says goes to the panels, what the controls say goes to the connection.
+
+import { Conversations, DIRECT } from "./conversations.js";
+import { byId, displayName, element } from "./dom.js";
+import { Log } from "./log.js";
+import { Members } from "./members.js";
+import { Connection } from "./rtcore.js";
+import { toast } from "./toasts.js";
+
+const REFRESH_EVERY = 20;
+const SPARKLINE_POINTS = 40;
+// These are of use to the connection or are shown in the page; nobody said them.
+const SILENT_TYPES = new Set(["connected", "disconnect", "heartbeat", "gap"]);
+
+const connection = new Connection();
+const frames = new Log("frames");
+const conversations = new Conversations({ tabs: byId("tabs"), messages: byId("messages") });
+const isMe = (member) =>
+  connection.userId === null ? member.connection_id === connection.connectionId : member.user_id === connection.userId;
+const members = new Members({
+  list: byId("members"),
+  heading: byId("members-count"),
+  note: byId("members-note"),
+  isMe,
+  onPick: (userId) => {
+    byId("recipient").value = userId;
+    conversations.select(DIRECT);
+    byId("message").focus();
+  },
+});
+
+const complain = (title) => (error) => toast({ title, content: error.message, type: "error" });
+
+// ---- Connection ----
+
+const STATE_TEXT = {
+  closed: "Disconnected",
+  connecting: "Connecting",
+  open: "Connected",
+  waiting: "Reconnecting",
+};
+let retryAt = 0;
+let countdown = 0;
+
+function showCountdown() {
+  const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
+  byId("countdown").textContent = `in ${seconds} s`;
+}
+
+function credentials() {
+  return [
+    ["user_id", byId("name").value.trim()],
+    ["token", byId("token").value.trim()],
+    ["api_key", byId("api-key").value.trim()],
+  ];
+}
+
+byId("connection").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (connection.state === "closed") connection.open(credentials());
+  else connection.close();
+});
+byId("retry").addEventListener("click", () => connection.retry());
+
+connection.addEventListener("state", ({ detail: { state, code, reason, retryAt: at } }) => {
+  const open = state === "open";
+  byId("state").dataset.state = state;
+  byId("state-text").textContent = STATE_TEXT[state];
+  byId("connect").textContent = state === "closed" ? "Connect" : "Disconnect";
+  byId("connect").classList.toggle("primary", state === "closed");
+  byId("retry").hidden = state !== "waiting";
+  for (const id of ["send", "raw-send", "members-refresh", "refresh"]) byId(id).disabled = !open;
+  for (const id of ["name", "token", "api-key"]) byId(id).disabled = state !== "closed";
+  byId("connection-id").textContent = connection.connectionId ?? "–";
+  byId("user-id").textContent = open ? connection.userId ?? "anonymous" : "–";
+
+  clearInterval(countdown);
+  byId("countdown").textContent = "";
+  if (state === "waiting") {
+    retryAt = at;
+    showCountdown();
+    countdown = setInterval(showCountdown, 250);
+  }
+  if (state !== "connecting") {
+    const numbered = code ? ` (code ${code})` : "";
+    const why = reason ? `The connection ended: ${reason}${numbered}` : `The connection was lost${numbered}`;
+    const known = Boolean(reason || code);
+    byId("state-reason").textContent = known ? why : "";
+    byId("state-reason").hidden = !known;
+  }
+  if (open) {
+    refresh();
+  } else {
+    byId("latency").textContent = "–";
+    members.clear();
+    for (const channel of connection.channels) conversations.setJoined(channel, false);
+  }
+  remember();
+});
+
+connection.addEventListener("frame", ({ detail: { direction, text } }) => {
+  let type = "";
+  try {
+    const { type: said, command } = JSON.parse(text);
+    type = String(command ?? said ?? "");
+  } catch {
+    type = "text";
+  }
+  frames.add({
+    attributes: { class: "frame", "data-direction": direction, "data-type": type },
+    badges: [
+      element("span", { class: "arrow", "aria-label": direction === "in" ? "received" : "sent" }, direction === "in" ? "↓" : "↑"),
+      element("span", { class: "kind" }, type),
+    ],
+    text,
+    search: direction,
+  });
+});
+
+// ---- Channels ----
+
+function join(channel) {
+  conversations.add(channel);
+  connection.join(channel);
+  remember();
+}
+
+byId("join-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const channel = byId("channel").value.trim();
+  if (!channel) return;
+  byId("channel").value = "";
+  join(channel);
+  conversations.select(channel);
+  byId("message").focus();
+});
+
+conversations.addEventListener("leave", ({ detail: channel }) => {
+  connection.leave(channel);
+  conversations.remove(channel);
+  members.forget(channel);
+  remember();
+});
+
+conversations.addEventListener("select", ({ detail: channel }) => {
+  const direct = channel === DIRECT;
+  byId("talk-title").textContent = direct ? "Direct" : channel;
+  byId("talk-hint").textContent = direct ? "What has no channel: echoes, messages to one user, broadcasts" : "";
+  byId("recipient-field").hidden = !direct;
+  byId("members-title").textContent = direct ? "Online" : "Members";
+  byId("message").placeholder = direct ? "Write a message" : `Write to ${channel}`;
+  members.select(channel);
+  showEmpty();
+  if (direct) refreshOnline();
+});
+
+connection.addEventListener("joined", ({ detail: { channel, data, again } }) => {
+  conversations.setJoined(channel, true);
+  if (data.presence) members.set(channel, data.presence);
+  else refreshMembers(channel);
+  if (data.recovered === true && again) conversations.notice(channel, "Connected again; nothing was missed");
+  if (data.recovered === false) conversations.notice(channel, "Some messages were missed while you were away");
+  showEmpty();
+});
+
+connection.addEventListener("refused", ({ detail: { channel, error } }) => {
+  conversations.remove(channel);
+  members.forget(channel);
+  complain(`Could not join ${channel}`)(error);
+  remember();
+});
+
+// ---- Who is there ----
+
+function refreshMembers(channel) {
+  connection
+    .command("presence", { channel })
+    .then((presence) => members.set(channel, presence))
+    .catch(() => {
+      // A server may have presence switched off; then the list stays empty.
+    });
+}
+
+function refreshOnline() {
+  if (connection.state !== "open") return;
+  connection
+    .command("get_active_users")
+    .then(({ users, count }) => {
+      const named = (users ?? []).map((userId) => ({ user_id: userId, connection_id: null }));
+      members.set(DIRECT, { count, users: named });
+      byId("online").replaceChildren(...named.filter((user) => !isMe(user)).map((user) => element("option", { value: user.user_id })));
+    })
+    .catch(() => {
+      // A convenience only: a name can be typed as well.
+    });
+}
+
+byId("members-refresh").addEventListener("click", () => {
+  if (conversations.selected === DIRECT) refreshOnline();
+  else refreshMembers(conversations.selected);
+});
+byId("recipient").addEventListener("focus", refreshOnline);
+
+// ---- Messages ----
+
+function showEmpty() {
+  const channel = conversations.selected;
+  const any = [...byId("messages").children].some((item) => item.dataset.channel === channel);
+  byId("messages-empty").hidden = any;
+  byId("messages-empty").textContent =
+    channel === DIRECT
+      ? "Send a text and the server sends it back, or choose somebody to write to."
+      : "No messages yet. Say something, or open this page in a second window.";
+}
+
+const bodyOf = ({ type, meta, channel, recipient_id, id, echo, ...rest }) => rest.message ?? rest.data ?? rest.text ?? rest;
+
+function labelOf({ type, channel, recipient_id: recipient }) {
+  if (type === "broadcast") return "to everybody";
+  if (recipient !== undefined) return recipient === connection.userId ? "to you" : `to ${recipient}`;
+  if (channel) return type === "channel_message" ? "" : type;
+  return type === "text" ? "echo" : type;
+}
+
+function hear(message) {
+  const sender = message.meta?.sender ?? {};
+  const echoed = !message.meta && message.type === "text";
+  const own = echoed || (sender.connection_id ?? null) === connection.connectionId || (sender.user_id != null && isMe(sender));
+  const me = { user_id: connection.userId, connection_id: connection.connectionId };
+  conversations.say(conversations.has(message.channel) ? message.channel : DIRECT, {
+    sender: displayName(own ? me : sender),
+    own,
+    label: labelOf(message),
+    body: bodyOf(message),
+    at: message.meta?.timestamp ?? Date.now(),
+    type: message.type,
+  });
+  showEmpty();
+}
+
+connection.addEventListener("message", ({ detail: message }) => {
+  const { type, channel } = message;
+  if (type === "user_joined") {
+    if (members.enter(channel, message) && !isMe(message)) conversations.notice(channel, `${displayName(message)} joined`);
+  } else if (type === "user_left") {
+    if (members.exit(channel, message)) conversations.notice(channel, `${displayName(message)} left`);
+  } else if (type === "notification") {
+    toast(message.data ?? message);
+  } else if (type === "error") {
+    toast({ title: message.code, content: message.message, type: "error" });
+  } else if (!SILENT_TYPES.has(type)) {
+    hear(message);
+  }
+});
+
+byId("composer").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const box = byId("message");
+  const text = box.value;
+  const channel = conversations.selected;
+  const recipient = channel === DIRECT ? byId("recipient").value.trim() : "";
+  if (!text.trim() || connection.state !== "open") return;
+  box.value = "";
+  box.focus();
+  try {
+    if (channel !== DIRECT) {
+      await connection.publish({ type: "channel_message", channel, message: text });
+    } else if (recipient) {
+      await connection.publish({ type: "user_message", recipient_id: recipient, message: text });
+      // Only the recipient hears a direct message, so the sender's side of the conversation is written here.
+      if (recipient !== connection.userId) {
+        const sender = { connection_id: connection.connectionId, user_id: connection.userId };
+        hear({ type: "user_message", recipient_id: recipient, message: text, meta: { sender, timestamp: Date.now() } });
+      }
+    } else {
+      connection.send(JSON.stringify({ type: "text", data: text }));
+    }
+  } catch (error) {
+    if (!box.value) box.value = text;
+    complain("Not sent")(error);
+  }
+});
+
+byId("message").addEventListener("keydown", (event) => {
+  // While an input method composes a character, Enter chooses it.
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  byId("composer").requestSubmit();
+});
+
+byId("raw-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (byId("raw").value && connection.send(byId("raw").value)) byId("raw").select();
+});
+
+// ---- Latency and statistics ----
+
+const roundTrips = [];
+const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
+
+async function ping() {
+  const started = performance.now();
+  await connection.command("ping");
+  const taken = performance.now() - started;
+  roundTrips.push(taken);
+  if (roundTrips.length > SPARKLINE_POINTS) roundTrips.shift();
+  const least = Math.min(...roundTrips);
+  const most = Math.max(...roundTrips);
+  const shown = roundTrips.length > 1 ? roundTrips : [taken, taken];
+  const height = 36 / (1.2 * most);
+  const points = shown.map((value, index) => `${(index * 200) / (shown.length - 1)},${40 - value * height}`);
+  byId("sparkline").firstElementChild.setAttribute("points", points.join(" "));
+  byId("latency").textContent = milliseconds(taken);
+  byId("latency-range").textContent =
+    roundTrips.length > 1 ? `${milliseconds(least)} to ${milliseconds(most)}, last ${roundTrips.length}` : milliseconds(taken);
+}
+
+async function showStats() {
+  const stats = await connection.command("get_connection_stats");
+  const scalars = Object.entries(stats).filter(([, value]) => value !== null && typeof value !== "object");
+  byId("stats").replaceChildren(
+    ...scalars.map(([name, value]) =>
+      element(
+        "div",
+        { "data-stat": name },
+        element("dt", {}, name.replaceAll("_", " ")),
+        element("dd", {}, typeof value === "number" ? value.toLocaleString(undefined, { maximumFractionDigits: 3 }) : String(value)),
+      ),
+    ),
+  );
+  byId("stats-empty").hidden = scalars.length > 0;
+}
+
+async function refresh() {
+  if (connection.state !== "open") return;
+  if (conversations.selected === DIRECT) refreshOnline();
+  try {
+    await showStats();
+  } catch {
+    // Statistics may be kept from plain users; the panel then stays as it is.
+  }
+  try {
+    await ping(); // last, so that it waits behind nothing of ours
+  } catch {
+    // The state of the connection says what is wrong.
+  }
+}
+
+byId("refresh").addEventListener("click", refresh);
+setInterval(() => document.hidden || refresh(), REFRESH_EVERY * 1000);
+
+// ---- The address of the page holds what was typed, so that it can be reloaded, bookmarked and shared ----
+
+function remember() {
+  const query = new URLSearchParams();
+  for (const channel of connection.channels) query.append("channel", channel);
+  const name = byId("name").value.trim();
+  if (name) query.set("user_id", name);
+  if (connection.state !== "closed") query.set("connect", "1");
+  const text = query.toString();
+  try {
+    history.replaceState(null, "", text ? `?${text}` : location.pathname);
+  } catch {
+    // Browsers limit how often an address may change; the next change will tell.
+  }
+}
+
+byId("name").addEventListener("change", remember);
+
+const preset = new URLSearchParams(location.search);
+byId("name").value = preset.get("user_id") ?? "";
+// Credentials may come in a link, and leave the address at once.
+byId("token").value = preset.get("token") ?? "";
+byId("api-key").value = preset.get("api_key") ?? "";
+conversations.add(DIRECT);
+const channels = [...new Set(preset.getAll("channel"))].filter(Boolean);
+for (const channel of channels) join(channel);
+conversations.select(channels[0] ?? DIRECT);
+if (preset.get("connect") === "1") connection.open(credentials());

@@ -1,0 +1,169 @@
+"""The load: many subscribers in one process that does next to nothing for a message, and one that publishes.
+
+It must cost much less than any server, so it reads the bare sockets into one buffer and counts the messages in the
+bytes by a word that each holds once.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+__all__ = ["CHANNEL_MESSAGE", "MARKER", "Subscribers", "connect", "masked_frame"]
+
+#: In each published message, once.
+MARKER = b"BENCHMARK-MESSAGE"
+
+_HEAD = b'{"type":"channel_message","channel":"bench","message":"' + MARKER
+_TAIL = b'"}'
+
+#: What is published, 128 bytes of JSON. The peers deliver it as it is; rtcore adds ``meta``.
+CHANNEL_MESSAGE = _HEAD + b"." * (128 - len(_HEAD) - len(_TAIL)) + _TAIL
+
+_BUFFER_SIZE = 262_144
+_TIMEOUT = 20.0
+# Connections that are opened together: enough to keep the server busy, few enough for every backlog.
+_BURST = 64
+_SETTLING_TRIES = 10
+_QUIET = 0.3
+_BRACE = ord("}")
+_TAIL_SIZE = len(MARKER) - 1
+
+
+def masked_frame(payload: bytes) -> bytes:
+    """Return a client's text frame of up to 65,535 bytes."""
+    key = b"\x37\xfa\x21\x3d"
+    size = len(payload)
+    header = bytes((0x81, 0x80 | size)) if size < 126 else b"\x81\xfe" + size.to_bytes(2, "big")
+    return header + key + bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
+
+
+def connect(port: int, target: str, count: int = 1) -> list[socket.socket]:
+    """Open WebSockets and wait until all are accepted; what comes after the handshake may be lost."""
+    request = (
+        f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
+    opened: list[socket.socket] = []
+    try:
+        while len(opened) < count:
+            burst: list[socket.socket] = []
+            for _ in range(min(_BURST, count - len(opened))):
+                burst.append(socket.create_connection(("127.0.0.1", port), _TIMEOUT))
+                burst[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                burst[-1].sendall(request)
+            opened += burst
+            for sock in burst:
+                answer = b""
+                while b"\r\n\r\n" not in answer:
+                    data = sock.recv(65536)
+                    answer += data
+                    if not data or not answer.startswith(b"HTTP/1.1 101"[: len(answer)]):
+                        raise RuntimeError(f"{target} answered {answer[:200]!r}")
+    except BaseException:
+        for sock in opened:
+            sock.close()
+        raise
+    return opened
+
+
+class Subscribers:
+    """Everybody who hears what is published.
+
+    Attributes:
+        messages: How many messages have come, all subscribers together.
+        bytes: How many bytes.
+    """
+
+    def __init__(self, sockets: Sequence[socket.socket]) -> None:
+        self.messages = 0
+        self.bytes = 0
+        self._count = len(sockets)
+        self._buffer = bytearray(_BUFFER_SIZE)
+        self._epoll = select.epoll()
+        self._receivers = {sock.fileno(): sock.recv_into for sock in sockets}
+        # How many messages each has heard, by file descriptor.
+        self._heard = dict.fromkeys(self._receivers, 0)
+        # The last bytes of those whose last read ended in the middle of a message.
+        self._tails: dict[int, bytes] = {}
+        for sock in sockets:
+            sock.setblocking(False)
+            self._epoll.register(sock.fileno(), select.EPOLLIN)
+
+    @classmethod
+    @contextmanager
+    def connected(cls, port: int, target: str, count: int) -> Iterator[Subscribers]:
+        """Connect so many; they are closed with the context."""
+        with ExitStack() as stack:
+            self = cls([stack.enter_context(sock) for sock in connect(port, target, count)])
+            stack.callback(self._epoll.close)
+            yield self
+
+    def __len__(self) -> int:
+        return self._count
+
+    def also_wake_for(self, other: socket.socket) -> None:
+        """Let `read` return when `other` is readable; it is not read."""
+        self._epoll.register(other.fileno(), select.EPOLLIN)
+
+    def settle(self, publisher: socket.socket) -> None:
+        """Publish a message until one is heard by everybody: a server may subscribe them after the handshake.
+
+        Raises:
+            RuntimeError: If that does not come to pass.
+        """
+        for _ in range(_SETTLING_TRIES):
+            before = self.messages
+            publisher.sendall(masked_frame(CHANNEL_MESSAGE))
+            while self.read(_QUIET):
+                pass
+            if self.messages - before == self._count:
+                return
+        raise RuntimeError(f"of {self._count} subscribers only {self.messages - before} hear anything")
+
+    def hear(self, messages: int) -> None:
+        """Read until each subscriber has had exactly so many more messages.
+
+        Raises:
+            RuntimeError: If one gets more, if a connection ends, or if nothing comes for long.
+        """
+        goal = {file: heard + messages for file, heard in self._heard.items()}
+        due = self.messages + messages * self._count
+        while self.messages < due:
+            if not self.read(_TIMEOUT):
+                raise RuntimeError(f"{due - self.messages} messages did not come")
+        if self._heard != goal:
+            raise RuntimeError("one subscriber heard more than was published")
+
+    def read(self, timeout: float, most: int = 1024) -> bool:
+        """Wait until something can be read, and read once each from at most `most` of those that can be.
+
+        Returns:
+            Whether anything could be read within `timeout` seconds.
+        """
+        buffer, heard, receivers, tails = self._buffer, self._heard, self._receivers, self._tails
+        size = messages = 0
+        ready = self._epoll.poll(timeout, most)
+        for file, _ in ready:
+            receive = receivers.get(file)
+            if receive is None:
+                continue
+            read = receive(buffer)
+            if not read:
+                raise RuntimeError("the server ended a connection")
+            size += read
+            count = buffer.count(MARKER, 0, read)
+            # A marker holds no "}", so where a read ends with one, as nearly every read does, no marker is cut.
+            if buffer[read - 1] != _BRACE or file in tails:
+                cut = tails.pop(file, b"") + buffer[: min(read, _TAIL_SIZE)]
+                # Neither part is long enough for a whole marker, so what is found here is in both.
+                count += cut.count(MARKER)
+                if buffer[read - 1] != _BRACE:
+                    tails[file] = bytes((cut if read < _TAIL_SIZE else buffer[read - _TAIL_SIZE : read])[-_TAIL_SIZE:])
+            heard[file] += count
+            messages += count
+        self.bytes += size
+        self.messages += messages
+        return bool(ready)

@@ -1,0 +1,24 @@
+"""What all tests share: both event loops, and how hard Hypothesis tries."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# Examples take as long as the machine is busy: a deadline would make tests pass by timing.
+settings.register_profile("dev", deadline=None)
+
+# In CI the examples are the same on each run, so a failure is the fault of the change under test. New
+# examples come from every run on a developer's machine, and from `--hypothesis-profile=thorough`.
+settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.register_profile("thorough", deadline=None, max_examples=2_000, print_blob=True)
+
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run each test marked ``anyio`` on both event loops."""
+    return str(request.param)

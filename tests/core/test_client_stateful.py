@@ -1,0 +1,322 @@
+"""The client's machine against a model server, over links that may break at any time."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from rtcore.client import (
+    Answered,
+    Client,
+    ClientConfig,
+    ClientState,
+    Connected,
+    Disconnect,
+    Drop,
+    Effect,
+    Ended,
+    Join,
+    Leave,
+    Lost,
+    MessageReceived,
+    Open,
+    ProtocolFault,
+    Publish,
+    Refused,
+    Rejoined,
+    RejoinRefused,
+    Request,
+    Send,
+    SendText,
+)
+from rtcore.errors import QueueFull
+
+channels = st.sampled_from("abc")
+waits = st.sampled_from([0.0, 0.1, 1.0, 5.0, 12.0, 40.0])
+OFFLINE = (ClientState.CONNECTING, ClientState.WAITING)
+
+
+class ModelServer:
+    """One connection of a server that carries out what arrives in order, and answers in any order."""
+
+    def __init__(self) -> None:
+        self.members: dict[str, object] = {}
+        self.log: list[dict[str, Any]] = []
+        self.answers: list[dict[str, object]] = []
+
+    def receive(self, text: str, refuse: bool) -> None:
+        message = json.loads(text)
+        self.log.append(message)
+        data = message.get("data")
+        refuse = refuse and message.get("command") != "leave_channel"
+        if not refuse and message.get("command") == "join_channel":
+            self.members[data["channel"]] = data["n"]
+        if message.get("command") == "leave_channel":
+            self.members.pop(data["channel"], None)
+        if "id" in message and refuse:
+            self.answers.append({"type": "error", "id": message["id"], "code": "forbidden", "message": "no"})
+        elif "id" in message:
+            self.answers.append({"type": "response", "id": message["id"], "ok": True, "data": data})
+
+
+class ClientMachine(RuleBasedStateMachine):
+    """Everything that a transport, an application and a server may do, in any order."""
+
+    @initialize(
+        jitter=st.floats(0.0, 1.0, exclude_max=True),
+        attempts=st.sampled_from([None, None, 0, 3]),
+        interval=st.sampled_from([None, 4.0]),
+    )
+    def begin(self, jitter: float, attempts: int | None, interval: float | None) -> None:
+        self.now = 0.0
+        self.interval = interval
+        self.config = ClientConfig(max_reconnect_attempts=attempts, queue_size=6)
+        draws = iter([0.0])
+        self.client = Client(self.config, random=lambda: next(draws, jitter))
+        self.server: ModelServer | None = None
+        self.refusing = False
+        self.saying_goodbye = False
+        self.serial = 0
+        self.outcomes: Counter[str] = Counter()
+        self.asked: list[str] = []
+        # Numbers of the messages that must reach the next connection, in order.
+        self.queued: list[int] = []
+        # Joins by number: not answered yet and not overtaken by a leave, granted, and to be granted once more.
+        self.joins: dict[str, tuple[str, int]] = {}
+        self.granted: dict[str, int] = {}
+        self.renewed: dict[str, int] = {}
+        self.carry_out(self.client.connect(now=self.now))
+
+    # What the effects must mean.
+
+    def carry_out(self, effects: list[Effect]) -> None:
+        """Do as a transport does, and hold each effect against the model."""
+        for index, effect in enumerate(effects):
+            match effect:
+                case Open():
+                    assert self.server is None
+                    assert self.client.state is ClientState.CONNECTING
+                    self.server = ModelServer()
+                case SendText(text):
+                    assert self.server is not None
+                    self.server.receive(text, self.refusing)
+                case Drop():
+                    assert self.server is not None
+                    self.break_link()
+                case Answered(token) | Refused(token):
+                    self.outcomes[token] += 1
+                    self.settle(token, granted=isinstance(effect, Answered))
+                case Rejoined(channel):
+                    self.granted[channel] = max(self.renewed.pop(channel), self.granted.get(channel, 0))
+                case RejoinRefused(channel):
+                    del self.renewed[channel]
+                case Lost(_, _, retry_at):
+                    assert index == len(effects) - 1
+                    assert self.now <= retry_at <= self.now + 30.0 + 20.0
+                    self.break_link()
+                case Ended(_, _, unsent):
+                    assert index == len(effects) - 1
+                    assert unsent == sum(number > 0 for number in self.queued)
+                    self.break_link()
+                case Connected() | MessageReceived():
+                    assert self.server is not None
+                case ProtocolFault():
+                    raise AssertionError("the model server makes no mistakes")
+
+    def settle(self, token: str, *, granted: bool) -> None:
+        """Follow a join to its outcome."""
+        if token in self.joins:
+            channel, number = self.joins.pop(token)
+            if granted:
+                self.granted[channel] = max(number, self.granted.get(channel, 0))
+
+    def wanted(self) -> dict[str, int]:
+        """Return the desired memberships, and of each the number of the newest join that was not refused."""
+        wanted: dict[str, int] = {}
+        for channel, number in [*self.joins.values(), *self.granted.items(), *self.renewed.items()]:
+            wanted[channel] = max(number, wanted.get(channel, 0))
+        return wanted
+
+    def break_link(self) -> None:
+        self.server = None
+        self.saying_goodbye = False
+        for channel, number in self.renewed.items():
+            self.granted[channel] = max(number, self.granted.get(channel, 0))
+        self.renewed.clear()
+
+    def number(self) -> int:
+        self.serial += 1
+        return self.serial
+
+    # What an application does.
+
+    @property
+    def online(self) -> bool:
+        return self.client.state is ClientState.CONNECTED and not self.saying_goodbye
+
+    def alive(self) -> bool:
+        return self.client.state not in (ClientState.IDLE, ClientState.CLOSED)
+
+    @precondition(alive)
+    @rule()
+    def send(self) -> None:
+        number = self.number()
+        try:
+            effects = self.client.send(Send({"type": "text", "n": number}), now=self.now)
+        except QueueFull:
+            assert not self.online
+            return
+        assert len(effects) == self.online
+        if not self.online:
+            self.queued.append(number)
+        self.carry_out(effects)
+
+    @precondition(alive)
+    @rule(publish=st.booleans())
+    def request(self, publish: bool) -> None:
+        number = self.number()
+        command = Publish({"type": "x", "n": number}) if publish else Request("x", {"n": number})
+        try:
+            token, effects = self.client.request(command, now=self.now)
+        except QueueFull:
+            assert not self.online
+            return
+        assert len(effects) == self.online
+        if not self.online:
+            self.queued.append(-number)
+        self.asked.append(token)
+        self.carry_out(effects)
+
+    @precondition(alive)
+    @rule(channel=channels)
+    def join(self, channel: str) -> None:
+        number = self.number()
+        try:
+            token, effects = self.client.request(Join(channel, {"n": number}), now=self.now)
+        except QueueFull:
+            assert not self.online
+            return
+        assert len(effects) == self.online
+        self.asked.append(token)
+        self.joins[token] = (channel, number)
+        self.carry_out(effects)
+
+    @precondition(alive)
+    @rule(channel=channels)
+    def leave(self, channel: str) -> None:
+        token, effects = self.client.request(Leave(channel), now=self.now)
+        self.asked.append(token)
+        self.joins = {join: each for join, each in self.joins.items() if each[0] != channel}
+        self.granted.pop(channel, None)
+        self.renewed.pop(channel, None)
+        self.carry_out(effects)
+        assert self.outcomes[token] == (not self.online)
+
+    @precondition(alive)
+    @rule(last=st.integers(0, 9))
+    def disconnect(self, last: int) -> None:
+        if last == 0:
+            self.carry_out(self.client.send(Disconnect(), now=self.now))
+
+    @precondition(lambda self: self.client.state is ClientState.WAITING)
+    @rule()
+    def hurry(self) -> None:
+        self.carry_out(self.client.connect(now=self.now))
+
+    # What the server and the network do.
+
+    def linked(self) -> bool:
+        return self.server is not None and self.client.state is not ClientState.CLOSED
+
+    @precondition(lambda self: self.client.state is ClientState.CONNECTING)
+    @rule(refusing=st.sampled_from([False, False, True]))
+    def welcome(self, refusing: bool) -> None:
+        self.refusing = refusing
+        self.client.opened(now=self.now)
+        hello = {"type": "connected", "connection_id": "c", "heartbeat_interval": self.interval}
+        wanted = self.wanted()
+        order = list(self.client.channels)
+        self.renewed, self.granted = self.granted, {}
+        self.carry_out(self.client.receive_text(json.dumps(hello), now=self.now))
+        assert self.server is not None
+        log = self.server.log
+        cut = sum(message.get("command") == "join_channel" for message in log)
+        # Joins first, in the order in which the channels were joined, then the queue in its own order.
+        channels = [message["data"]["channel"] for message in log[:cut]]
+        assert list(dict.fromkeys(channels)) == order
+        assert [(m["data"] if m["type"] == "command" else m)["n"] for m in log[cut:]] == [abs(n) for n in self.queued]
+        self.queued.clear()
+        if not refusing:
+            assert list(self.server.members) == order
+            assert self.server.members == wanted
+
+    @precondition(lambda self: self.server is not None and self.server.answers)
+    @rule(data=st.data())
+    def answer(self, data: st.DataObject) -> None:
+        assert self.server is not None
+        index = data.draw(st.integers(0, len(self.server.answers) - 1))
+        answer = self.server.answers.pop(index)
+        self.carry_out(self.client.receive_text(json.dumps(answer), now=self.now))
+
+    @precondition(lambda self: self.client.state is ClientState.CONNECTED)
+    @rule(code=st.sampled_from([1012, 1013]), retry_after=st.sampled_from([None, 0.0, 20.0]))
+    def say_goodbye(self, code: int, retry_after: float | None) -> None:
+        message = {"type": "disconnect", "code": code, "reason": "r", "reconnect": True, "retry_after": retry_after}
+        self.carry_out(self.client.receive_text(json.dumps(message), now=self.now))
+        self.saying_goodbye = True
+
+    @precondition(linked)
+    @rule(code=st.sampled_from([None, None, 1006, 1001, 1000]))
+    def lose(self, code: int | None) -> None:
+        self.carry_out(self.client.lost(code, now=self.now))
+
+    @rule(wait=waits)
+    def pass_time(self, wait: float) -> None:
+        end = self.now + wait
+        while (at := self.client.next_timeout()) is not None and at <= end:
+            self.now = max(self.now, at)
+            self.carry_out(self.client.handle_timeout(now=self.now))
+            after = self.client.next_timeout()
+            assert after is None or after >= self.now
+        self.now = end
+
+    @precondition(linked)
+    @rule()
+    def receive_heartbeat(self) -> None:
+        if self.client.state is ClientState.CONNECTED:
+            message: dict[str, object] = {"type": "heartbeat"}
+            assert self.client.receive_text(json.dumps(message), now=self.now) == [MessageReceived(message)]
+        else:
+            self.client.receive_activity(now=self.now)
+
+    # What must always hold.
+
+    @invariant()
+    def memberships_are_the_desired_ones(self) -> None:
+        if self.alive():
+            assert sorted(self.client.channels) == sorted(self.wanted())
+
+    @invariant()
+    def every_outcome_is_told_at_most_once(self) -> None:
+        assert all(count == 1 for count in self.outcomes.values() if count)
+        assert all(token in self.asked for token, count in self.outcomes.items() if count)
+
+    @invariant()
+    def nothing_is_pending_after_the_end(self) -> None:
+        if self.client.state is ClientState.CLOSED:
+            assert self.client.next_timeout() is None
+            assert sorted(self.asked) == sorted(self.outcomes.elements())
+
+    def teardown(self) -> None:
+        if self.alive():
+            self.carry_out(self.client.send(Disconnect(), now=self.now))
+        self.nothing_is_pending_after_the_end()
+
+
+TestClientMachine = ClientMachine.TestCase
+TestClientMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
