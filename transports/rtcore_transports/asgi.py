@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from http.client import responses
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 import anyio
+import attrs
 import h11
+import msgspec
 from anyio.abc import TaskGroup
 
-from rtcore import CloseCode, RtcoreError
+from rtcore import CloseCode, Refusal, RtcoreError
 from rtcore.websocket import Accept, BytesReceived, Close, Reject, SendBytes, SendText, TextReceived
 
 from .carriers import Carrier
@@ -21,6 +25,7 @@ from .websocket_endpoint import WebSocketLink
 __all__ = [
     "ASGIApp",
     "Address",
+    "ClientDisconnected",
     "HttpExchange",
     "Lifespan",
     "LifespanError",
@@ -28,7 +33,9 @@ __all__ = [
     "Receive",
     "Scope",
     "Send",
+    "origin_form",
     "reason_of",
+    "refuse_request",
     "scope_of",
     "serve_websocket",
 ]
@@ -47,18 +54,43 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Address: TypeAlias = tuple[str, int]
 
 
+class ClientDisconnected(OSError):
+    """An application sends to a client that is gone.
+
+    "If send() is called on a closed connection the server should raise a server-specific subclass of OSError." (ASGI,
+    HTTP & WebSocket Message Format 2.4, "Disconnected Client"). An application that lets it through has not failed.
+    """
+
+
 class LifespanError(RtcoreError):
     """The application cannot start; the message says why."""
 
 
 _BODY_TIMEOUT: Final = 30.0
+# Of a body that the application does not want.
+_MAX_SKIPPED: Final = 2**18
+_SKIP_TIMEOUT: Final = 5.0
 _ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
+_ORIGIN: Final = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
+_INTERNAL_ERROR: Final = Refusal("internal_error", "the server failed to answer this request", 500)
+# Of a response to a handshake these are written by the handshake itself.
+_OWN_HEADERS: Final = (b"connection", b"content-length", b"transfer-encoding")
+
+
+def origin_form(target: bytes) -> bytes:
+    """Return a request target as path and query, whichever form it came in."""
+    # "a server MUST accept the absolute-form in requests even though most HTTP/1.1 clients will only send the
+    # absolute-form to a proxy" (RFC 9112, section 3.2.2)
+    if target.startswith(b"/") or not (origin := _ORIGIN.match(target)):
+        return target
+    rest = target[origin.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
 
 
 def scope_of(request: h11.Request, *, kind: str, scheme: str, client: Address | None, server: Address) -> Scope:
     """Return the connection scope of a request."""
-    target, _, query = request.target.partition(b"?")
-    return {
+    target, _, query = origin_form(request.target).partition(b"?")
+    scope: Scope = {
         "type": kind,
         "asgi": dict(_ASGI),
         "http_version": request.http_version.decode(),
@@ -71,11 +103,33 @@ def scope_of(request: h11.Request, *, kind: str, scheme: str, client: Address | 
         "client": client,
         "server": server,
     }
+    if kind == "http":
+        scope["method"] = request.method.decode("ascii")
+    else:
+        scope["extensions"] = {"websocket.http.response": {}}
+    return scope
 
 
 def reason_of(status: int) -> bytes:
     """Return the reason phrase of an HTTP status, empty for an unknown one."""
     return responses.get(status, "").encode()
+
+
+def refuse_request(http: h11.Connection, refusal: Refusal) -> bytes:
+    """Return the bytes that answer the request under way with an error; it is the last on its connection."""
+    body = msgspec.json.encode({"error": {"code": refusal.code, "message": refusal.message}})
+    headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
+    if refusal.retry_after is not None:
+        headers.append(("retry-after", str(refusal.retry_after)))
+    response = h11.Response(status_code=refusal.status, headers=headers, reason=reason_of(refusal.status))
+    return b"".join(http.send(event) or b"" for event in (response, h11.Data(data=body), h11.EndOfMessage()))
+
+
+def _is_departure(error: BaseException | None) -> bool:
+    """Tell whether an application's error follows from a client that is gone."""
+    while error is not None and not isinstance(error, ClientDisconnected):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 class HttpExchange:
@@ -93,6 +147,7 @@ class HttpExchange:
         self._request = request
         self._body_read = False
         self._disconnected = False
+        self._fault: Refusal | None = None
         self._responded = anyio.Event()
         self._head: h11.Response | None = None
 
@@ -100,20 +155,19 @@ class HttpExchange:
         """Have the application answer; if it fails to, answer 500, or end a response that it has begun."""
         try:
             await app(scope, self._receive, self._send)
-        except Exception:
-            _log.exception("the application failed on %s", scope["path"])
-        if not self._responded.is_set():
-            if self._http.our_state is h11.SEND_RESPONSE:
-                body = b'{"error":{"code":"internal_error","message":"the server failed to answer this request"}}'
-                headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
-                self._write(h11.Response(status_code=500, headers=headers, reason=reason_of(500)))
-                self._write(h11.Data(data=body))
-                self._write(h11.EndOfMessage())
+        except Exception as error:
+            if _is_departure(error) or (self._disconnected and not self._body_read):
+                _log.info("the client left before %s was through: %r", scope["path"], error)
             else:
-                # The length of what was begun is not to be had any more: only the end of the connection can say so.
-                self._disconnected = True
+                _log.exception("the application failed on %s", scope["path"])
+        if not self._responded.is_set():
+            if self._http.our_state is h11.SEND_RESPONSE and not self._carrier.gone:
+                self._carrier.write(refuse_request(self._http, self._fault or _INTERNAL_ERROR))
+            # The length of what was begun is not to be had any more: only the end of the connection can say so.
+            self._disconnected = True
             self._responded.set()
         await self._carrier.drain()
+        await self._skip_body()
 
     @property
     def reusable(self) -> bool:
@@ -130,7 +184,7 @@ class HttpExchange:
             try:
                 event = self._http.next_event()
             except h11.RemoteProtocolError as error:
-                _log.info("the request's body is malformed: %s", error)
+                self._fault = Refusal("malformed_request", f"the request's body is malformed: {error}", 400)
                 self._disconnected = True
                 return {"type": "http.disconnect"}
             if isinstance(event, h11.Data):
@@ -140,12 +194,26 @@ class HttpExchange:
                 return {"type": "http.request", "body": b"", "more_body": False}
             data = b""
             if event is h11.NEED_DATA:
-                with anyio.move_on_after(_BODY_TIMEOUT):
+                with anyio.move_on_after(_BODY_TIMEOUT) as waiting:
                     data = await self._carrier.receive()
+                if waiting.cancelled_caught:
+                    self._fault = Refusal("request_timeout", "the request's body stopped coming", 408)
             if not data:
                 self._disconnected = True
                 return {"type": "http.disconnect"}
             self._http.receive_data(data)
+
+    async def _skip_body(self) -> None:
+        """Read what the application has not, within limits: only then can the connection carry another request."""
+        left = _MAX_SKIPPED
+        with anyio.move_on_after(_SKIP_TIMEOUT), suppress(h11.RemoteProtocolError):
+            while self._http.their_state is h11.SEND_BODY and not self._http.they_are_waiting_for_100_continue:
+                if self._http.next_event() is h11.NEED_DATA:
+                    data = await self._carrier.receive()
+                    left -= len(data)
+                    if not data or left < 0:
+                        return
+                    self._http.receive_data(data)
 
     async def _wait_for_end(self) -> None:
         """Wait until the response is through or the client is gone."""
@@ -168,8 +236,8 @@ class HttpExchange:
             await self._responded.wait()
 
     async def _send(self, message: Message) -> None:
-        if self._disconnected:
-            raise OSError("the client is gone")
+        if self._disconnected or self._carrier.gone:
+            raise ClientDisconnected("the client is gone")
         if message["type"] == "http.response.start":
             if self._head is not None:
                 raise RuntimeError("the response has been started already")
@@ -201,6 +269,7 @@ async def serve_websocket(app: ASGIApp, scope: Scope, link: WebSocketLink, subpr
     scope["subprotocols"] = list(subprotocols)
     connected = False
     accepted = False
+    denial: Reject | None = None
     waiting: list[Message] = []
 
     async def receive() -> Message:
@@ -227,13 +296,21 @@ async def serve_websocket(app: ASGIApp, scope: Scope, link: WebSocketLink, subpr
                 waiting.append({"type": "websocket.receive", "bytes": effect.data})
 
     async def send(message: Message) -> None:
-        nonlocal accepted
+        nonlocal accepted, denial
         kind = message["type"]
         if link.closed is not None:
-            raise OSError("the client is gone")
+            raise ClientDisconnected("the client is gone")
         if kind == "websocket.accept" and not accepted:
+            opening = link.send(Accept(message.get("subprotocol"), tuple(message.get("headers", ()))))
             accepted = True
-            keep(link.send(Accept(message.get("subprotocol"), tuple(message.get("headers", ())))))
+            keep(opening)
+        elif kind == "websocket.http.response.start" and not accepted:
+            headers = tuple(header for header in message.get("headers", ()) if header[0].lower() not in _OWN_HEADERS)
+            denial = Reject(message["status"], headers)
+        elif kind == "websocket.http.response.body" and denial is not None:
+            denial = attrs.evolve(denial, body=denial.body + message.get("body", b""))
+            if not message.get("more_body", False):
+                link.send(denial)
         elif kind == "websocket.close" and not accepted:
             link.send(Reject(403))
         elif kind == "websocket.close":
@@ -241,7 +318,7 @@ async def serve_websocket(app: ASGIApp, scope: Scope, link: WebSocketLink, subpr
                 link.send(Close(message.get("code", 1000), message.get("reason") or ""))
         elif kind == "websocket.send" and accepted:
             if not link.open:
-                raise OSError("the WebSocket is closing")
+                raise ClientDisconnected("the WebSocket is closing")
             text = message.get("text")
             link.send(SendBytes(message["bytes"]) if text is None else SendText(text))
             await link.drain()
@@ -250,8 +327,9 @@ async def serve_websocket(app: ASGIApp, scope: Scope, link: WebSocketLink, subpr
 
     try:
         await app(scope, receive, send)
-    except Exception:
-        _log.exception("the application failed on the WebSocket %s", scope["path"])
+    except Exception as error:
+        if not _is_departure(error):
+            _log.exception("the application failed on the WebSocket %s", scope["path"])
         if link.open:
             link.send(Close(CloseCode.INTERNAL_ERROR))
     if not accepted and link.closed is None:
