@@ -69,7 +69,7 @@ class ClientMachine(RuleBasedStateMachine):
 
     @initialize(
         jitter=st.floats(0.0, 1.0, exclude_max=True),
-        attempts=st.sampled_from([None, None, 0, 3]),
+        attempts=st.sampled_from([None, None, None, 3]),
         interval=st.sampled_from([None, 4.0]),
     )
     def begin(self, jitter: float, attempts: int | None, interval: float | None) -> None:
@@ -86,6 +86,7 @@ class ClientMachine(RuleBasedStateMachine):
         self.asked: list[str] = []
         # Numbers of the messages that must reach the next connection, in order.
         self.queued: list[int] = []
+        self.kept: list[str] = []
         # Joins by number: not answered yet and not overtaken by a leave, granted, and to be granted once more.
         self.joins: dict[str, tuple[str, int]] = {}
         self.granted: dict[str, int] = {}
@@ -189,6 +190,7 @@ class ClientMachine(RuleBasedStateMachine):
         assert len(effects) == self.online
         if not self.online:
             self.queued.append(-number)
+            self.kept.append(token)
         self.asked.append(token)
         self.carry_out(effects)
 
@@ -218,9 +220,9 @@ class ClientMachine(RuleBasedStateMachine):
         assert self.outcomes[token] == (not self.online)
 
     @precondition(alive)
-    @rule(last=st.integers(0, 9))
-    def disconnect(self, last: int) -> None:
-        if last == 0:
+    @rule(luck=st.integers(0, 30))
+    def disconnect(self, luck: int) -> None:
+        if luck == 30:
             self.carry_out(self.client.send(Disconnect(), now=self.now))
 
     @precondition(lambda self: self.client.state is ClientState.WAITING)
@@ -251,6 +253,7 @@ class ClientMachine(RuleBasedStateMachine):
         assert list(dict.fromkeys(channels)) == order
         assert [(m["data"] if m["type"] == "command" else m)["n"] for m in log[cut:]] == [abs(n) for n in self.queued]
         self.queued.clear()
+        self.kept.clear()
         if not refusing:
             assert list(self.server.members) == order
             assert self.server.members == wanted
@@ -271,9 +274,25 @@ class ClientMachine(RuleBasedStateMachine):
         self.saying_goodbye = True
 
     @precondition(linked)
-    @rule(code=st.sampled_from([None, None, 1006, 1001, 1000]))
+    @rule(code=st.sampled_from([None, 1001, 1006, 1011, 1012, 1013, 4408, 4410, 4429, 4401]))
     def lose(self, code: int | None) -> None:
         self.carry_out(self.client.lost(code, now=self.now))
+
+    @precondition(lambda self: self.client.state is ClientState.CONNECTED)
+    @rule()
+    def lose_and_come_back(self) -> None:
+        self.carry_out(self.client.lost(None, now=self.now))
+        if self.client.state is ClientState.WAITING:
+            self.hurry()
+            self.welcome(refusing=False)
+
+    @precondition(lambda self: self.server is not None and self.server.answers)
+    @rule()
+    def answer_all(self) -> None:
+        assert self.server is not None
+        answers, self.server.answers = self.server.answers, []
+        for answer in answers:
+            self.carry_out(self.client.receive_text(json.dumps(answer), now=self.now))
 
     @rule(wait=waits)
     def pass_time(self, wait: float) -> None:
@@ -305,6 +324,12 @@ class ClientMachine(RuleBasedStateMachine):
     def every_outcome_is_told_at_most_once(self) -> None:
         assert all(count == 1 for count in self.outcomes.values() if count)
         assert all(token in self.asked for token, count in self.outcomes.items() if count)
+
+    @invariant()
+    def a_lost_link_leaves_nothing_under_way(self) -> None:
+        if self.client.state is ClientState.WAITING:
+            pending = [token for token in self.asked if not self.outcomes[token]]
+            assert sorted(pending) == sorted([*self.kept, *self.joins])
 
     @invariant()
     def nothing_is_pending_after_the_end(self) -> None:

@@ -1,0 +1,207 @@
+"""What a client is told to do, and what it answers must happen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import attrs
+
+from rtcore.messages import Message
+
+__all__ = [
+    "Answered",
+    "Command",
+    "Connected",
+    "Disconnect",
+    "Drop",
+    "Effect",
+    "Ended",
+    "Join",
+    "Leave",
+    "Lost",
+    "MessageReceived",
+    "Open",
+    "ProtocolFault",
+    "Publish",
+    "Refused",
+    "RejoinRefused",
+    "Rejoined",
+    "Request",
+    "Send",
+    "SendText",
+]
+
+
+@attrs.frozen
+class Send:
+    """Command: send `message` as it is; no answer is awaited."""
+
+    message: Mapping[str, object]
+
+
+@attrs.frozen
+class Disconnect:
+    """Command: end the client for good."""
+
+
+@attrs.frozen
+class Request:
+    """Command: give the server the command `name` and await its answer.
+
+    ``join_channel`` and ``leave_channel`` with a channel are `Join` and `Leave` by another name.
+    """
+
+    name: str
+    data: Mapping[str, object] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Publish:
+    """Command: send `message` with an id, and await its acknowledgement.
+
+    An id that the message has is kept: chosen by the application, it makes a publication idempotent beyond
+    the life of this client.
+    """
+
+    message: Mapping[str, object]
+
+
+@attrs.frozen
+class Join:
+    """Command: be a member of `channel`, now and after each reconnection; `data` goes with each of its joins."""
+
+    channel: str
+    data: Mapping[str, object] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Leave:
+    """Command: be a member of `channel` no longer."""
+
+    channel: str
+
+
+#: Commands with an outcome: one `Answered` or `Refused`.
+Command: TypeAlias = Request | Publish | Join | Leave
+
+
+@attrs.frozen
+class Open:
+    """Effect: start a connection attempt now; `Client.opened` tells its success, `Client.lost` its failure."""
+
+
+@attrs.frozen
+class SendText:
+    """Effect: send `text` as one WebSocket text message."""
+
+    text: str
+
+
+@attrs.frozen
+class Drop:
+    """Effect: after what was sent, close the link or give the attempt up, and hand in nothing more of it.
+
+    The machine does not wait for the peer's Close, since a dead peer sends none.
+    """
+
+    code: int
+    reason: str
+
+
+@attrs.frozen
+class Connected:
+    """Effect: the server has welcomed the client; `reconnected` tells a later connection from the first."""
+
+    connection_id: str
+    user_id: str | None
+    reconnected: bool
+
+
+@attrs.frozen
+class Rejoined:
+    """Effect: a membership of the last connection stands again; `data` is what the server says of the channel."""
+
+    channel: str
+    data: object
+
+
+@attrs.frozen
+class RejoinRefused:
+    """Effect: a membership of the last connection was not granted again, and is given up."""
+
+    channel: str
+    code: str
+    message: str
+
+
+@attrs.frozen
+class MessageReceived:
+    """Effect: any message but ``connected`` and the answers to commands. The receiver owns it."""
+
+    message: Message
+
+
+@attrs.frozen
+class Answered:
+    """Effect: the command `id` was carried out."""
+
+    id: str
+    data: object
+
+
+@attrs.frozen
+class Refused:
+    """Effect: the command `id` failed.
+
+    Attributes:
+        id: What `Client.request` returned.
+        code: The server's word, or one of the machine's own: ``timeout`` and ``connection_lost`` (it may have
+            been carried out or not), ``not_sent`` (it never left) and ``left`` (a join that a leave overtook).
+        message: What is wrong.
+    """
+
+    id: str
+    code: str
+    message: str
+
+
+@attrs.frozen
+class ProtocolFault:
+    """Effect: the server sent what no server of this protocol sends. `Drop` with 4400 follows."""
+
+    reason: str
+
+
+@attrs.frozen
+class Lost:
+    """Effect: the link was lost, or an attempt failed; the next attempt comes at `retry_at`."""
+
+    code: int | None
+    reason: str
+    retry_at: float
+
+
+@attrs.frozen
+class Ended:
+    """Effect, always the last: the client is CLOSED, and `unsent` messages of `Send` are given up with it."""
+
+    code: int | None
+    reason: str
+    unsent: int
+
+
+Effect: TypeAlias = (
+    Open
+    | SendText
+    | Drop
+    | Connected
+    | Rejoined
+    | RejoinRefused
+    | MessageReceived
+    | Answered
+    | Refused
+    | ProtocolFault
+    | Lost
+    | Ended
+)
