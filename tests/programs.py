@@ -13,7 +13,7 @@ import attrs
 __all__ = ["ROOT", "Program", "running"]
 
 #: The folder of the project.
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 _STOP_TIMEOUT = 20.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .programs import ROOT
+from ..programs import ROOT
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

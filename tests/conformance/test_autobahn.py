@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .programs import running
+from ..programs import running
 
 HERE = Path(__file__).parent
 
