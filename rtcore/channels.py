@@ -90,7 +90,7 @@ class Channel:
         return self.offset
 
     def next_presence_offset(self) -> int:
-        """Number one more event of the presence stream, which counts for itself within the same epoch."""
+        """Number one more event of the presence stream, which counts for itself."""
         self.presence_offset += 1
         return self.presence_offset
 

@@ -361,19 +361,13 @@ class ClientHandshake(_Buffer):
         self.feed(data)
         return self._advance()
 
-    def receive_eof(self) -> Answer:
-        """Take note that no more bytes will come; return the outcome."""
-        self._h11.receive_data(b"")
-        # h11 raises at the end of the input unless an event is complete, and each of those is an outcome.
-        answer = self._advance()
-        assert answer is not None
-        return answer
+    def stop(self, fault: str) -> Declined | Failed:
+        """Expect no more bytes; return the outcome: an answer whose body was still coming is an answer.
 
-    def give_up(self) -> Answer:
-        """Stop waiting; return the outcome: an answer whose body is still coming is an answer."""
-        if self._response is None:
-            return Failed("the server did not answer in time")
-        return self._declined(self._response)
+        Args:
+            fault: What to say of an answer that did not come.
+        """
+        return Failed(fault) if self._response is None else self._declined(self._response)
 
     def _advance(self) -> Answer | None:
         while True:
@@ -397,8 +391,6 @@ class ClientHandshake(_Buffer):
                 case h11.EndOfMessage():
                     assert self._response is not None  # h11 tells of an end only after a beginning
                     return self._declined(self._response)
-                case h11.ConnectionClosed():
-                    return Failed("the server ended the connection without an answer")
                 case _:
                     assert event is h11.NEED_DATA
                     break

@@ -69,6 +69,7 @@ RESERVED_EVENTS: Final = RESERVED_TYPES | {"binary_data", "open"}
 # Deep enough for any document that people write, shallow enough for every JSON parser that will read it:
 # Python's own gives up near 1,000.
 _MAX_DEPTH: Final = 128
+_TOO_DEEP: Final = Refusal("too_deep", f"JSON may be nested {_MAX_DEPTH} deep at most", status=400)
 _MAX_NAME: Final = 255
 # Python refuses to write integers of many digits, so they are compared before they become text.
 _MAX_INTEGER: Final = 10**_MAX_NAME
@@ -206,20 +207,23 @@ def decode_value(data: str | bytes) -> object | Refusal:
     try:
         value: object = _decoder.decode(data)
     except RecursionError:
-        return Refusal("too_deep", f"JSON may be nested {_MAX_DEPTH} deep at most", status=400)
+        return _TOO_DEEP
     except ValueError as error:  # msgspec's own errors are ValueErrors
         return Refusal("malformed_json", f"this is no JSON: {error}", status=400)
     if not _is_shallow(data, value):
-        return Refusal("too_deep", f"JSON may be nested {_MAX_DEPTH} deep at most", status=400)
+        return _TOO_DEEP
     return value
 
 
-def parse(text: str) -> Message:
+def parse(text: str) -> Message | Refusal:
     """Read one text message of a client; what `check` says of it is the caller's to ask.
 
-    Text that is not a JSON object with a ``type`` counts as ``{"type": "text", "data": text}``.
+    Text that is not a JSON object with a ``type`` counts as ``{"type": "text", "data": text}``; an object that is nested
+    too deep is refused, since who sends that means more than text.
     """
     message = decode_value(text)
+    if message is _TOO_DEEP and text.lstrip()[:1] == "{":
+        return _TOO_DEEP
     if not isinstance(message, dict) or "type" not in message:
         return {"type": "text", "data": text}
     return message
@@ -339,14 +343,12 @@ def _is_shallow(data: str | bytes, value: object) -> bool:
     if brackets <= _MAX_DEPTH:
         return True
     level: list[object] = [value]
-    for _ in range(_MAX_DEPTH + 1):
+    for _ in range(_MAX_DEPTH):
         deeper: list[object] = []
         for item in level:
             if isinstance(item, dict):
                 deeper.extend(item.values())
             elif isinstance(item, list):
                 deeper.extend(item)
-        if not deeper:
-            return True
         level = deeper
-    return False
+    return not any(isinstance(item, dict | list) for item in level)

@@ -219,7 +219,7 @@ class Node:
     def drain(self, *, now: float, timestamp: int) -> list[NodeEffect]:
         """Take no more connections, and end all there are: ``disconnect``, then `Close` with 1012, for each."""
         self._draining = True
-        message = disconnect_message(CloseCode.SERVICE_RESTART, "the server is restarting", retry_after=0.0)
+        message = disconnect_message(CloseCode.SERVICE_RESTART, "the server is restarting")
         everybody = tuple(self._sessions)
         effects: list[NodeEffect] = [Deliver(encode(message), everybody)] if everybody else []
         for connection_id in everybody:
@@ -256,7 +256,12 @@ class Node:
                 assert_never(wanted)
 
     def respond(self, request: Request, outcome: Message | Refusal, *, now: float, timestamp: int) -> list[NodeEffect]:
-        """Answer the request of a `Handle`; nothing where no answer was asked for, or nobody is there to hear it."""
+        """Answer the request of a `Handle`.
+
+        Returns:
+            The `Deliver` of a ``response``, if one was asked for, or of an ``error``, which is told in any case;
+            nothing once the connection is gone.
+        """
         if request.connection_id not in self._sessions:
             return []
         if isinstance(outcome, Refusal):
@@ -345,8 +350,9 @@ class Node:
         due: list[str] = []
         for connection_id in self._deadlines.pop_due(now=now):
             session = self._sessions[connection_id]
-            if session.handle_timeout(now=now):
-                due.append(connection_id)
+            beats = session.handle_timeout(now=now)
+            assert beats, "a session has no other deadline, and this one has come"
+            due.append(connection_id)
             self._deadlines.set(connection_id, session.next_timeout())
         if not due:
             return []
@@ -378,10 +384,9 @@ class Node:
                 return self.presence(str(query.data["channel"]))
             case "get_connection_stats":
                 return self.stats()
-            case "get_active_users":
+            case name:
+                assert name == "get_active_users", "the session lets no other command through"
                 return {"users": self._router.users, "count": self._router.user_count}
-            case _:
-                raise AssertionError(f"the session knows a command that the node does not: {query.name}")
 
     def _answer(self, effects: Sequence[RouterEffect]) -> list[NodeEffect]:
         """Turn the outcomes of connections' requests into messages to them."""

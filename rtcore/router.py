@@ -6,7 +6,7 @@ everybody are publications of built-in channels, whose names begin with ``$`` an
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 import attrs
 
@@ -271,6 +271,8 @@ class Router:
                 return self._subscribe(command, timestamp=timestamp)
             case Unsubscribe():
                 return self._unsubscribe(command, now=now, timestamp=timestamp)
+            case _:
+                assert_never(command)
 
     def next_timeout(self) -> float | None:
         """Return when the next idle channel is forgotten, or ``None``."""
@@ -391,11 +393,13 @@ class Router:
         if not others or channel.member_count > self._config.presence_limit:
             return []
         offset = channel.next_presence_offset()
+        # An epoch of its own, or a client that drops what it has seen would take these for publications.
+        epoch = f"{channel.epoch}p"
         encoded = publication(
             {"type": kind, "channel": channel.name, "user_id": user_id, "connection_id": connection_id},
-            id=f"{channel.epoch}:p{offset}",
+            id=f"{epoch}:{offset}",
             offset=offset,
-            epoch=channel.epoch,
+            epoch=epoch,
             connection_id=connection_id,
             user_id=user_id,
             timestamp=timestamp,

@@ -112,6 +112,8 @@ class Session:
             refusal = Refusal("message_too_large", f"a message has at most {self._max_message_size} bytes", status=413)
             return Refused(Request(self.connection_id), refusal)
         message = parse(text)
+        if isinstance(message, Refusal):
+            return Refused(Request(self.connection_id), message)
         request = Request(self.connection_id, reply_id(message))
         if invalid := check(message):
             return Refused(request, invalid)
@@ -161,7 +163,9 @@ class Session:
 
     def _command(self, message: Message, request: Request) -> SessionEffect:
         name = message.get("command")
-        data = message.get("data", {})
+        data = message.get("data")
+        if data is None:
+            data = {}
         if not isinstance(name, str) or name not in _COMMANDS:
             known = ", ".join(_COMMANDS)
             return Refused(request, Refusal("unknown_command", f"'command' must be one of {known}"))
