@@ -10,10 +10,9 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import anyio
-from anyio.abc import TaskStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rtcore import RtcoreError
@@ -24,6 +23,8 @@ from .app import RealtimeApp
 __all__ = ["Beside", "HostingError", "ServerName", "load_app", "run_server"]
 
 _log = logging.getLogger("rtcore.hosting")
+
+_HYPERCORN_GRACE: Final = 3.0
 
 #: What can serve.
 ServerName: TypeAlias = Literal["native", "hypercorn"]
@@ -102,30 +103,20 @@ async def run_server(
         HostingError: If it cannot listen, or `app` cannot start.
     """
     whole: ASGIApp = realtime if app is None else Beside(realtime, app)
-    stop = anyio.Event()
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(_watch_signals, stop)
-        try:
-            # Bound here, so that whichever server it is refuses in the same way, and listens before it is announced.
-            with _bind(host, port) as sock:
-                announce(_url(sock, realtime.prefix))
-                if server == "native":
-                    await serve(
-                        realtime.driver,
-                        app=whole,
-                        sockets=[sock],
-                        config=realtime.config,
-                        shutdown=stop,
-                        shutdown_timeout=shutdown_timeout,
-                    )
-                else:
-                    await _serve_hypercorn(realtime, whole, sock, stop, shutdown_timeout)
-        except (OSError, LifespanError, HostingError) as error:
-            failure = error
-        tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise HostingError(f"cannot serve on {host}:{port}: {failure}") from failure
+    try:
+        # Bound here, so that whichever server it is refuses in the same way, and listens before it is announced.
+        with _bind(host, port) as sock:
+            url = _url(sock, realtime.prefix)
+
+            def ready() -> None:
+                announce(url)
+
+            if server == "native":
+                await _serve_native(realtime, whole, sock, shutdown_timeout, ready)
+            else:
+                await _serve_hypercorn(realtime, whole, sock, shutdown_timeout, ready)
+    except (OSError, LifespanError) as error:
+        raise HostingError(f"cannot serve on {host}:{port}: {error}") from error
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -138,26 +129,61 @@ def _url(sock: socket.socket, prefix: str) -> str:
     return f"http://[{host}]:{port}{prefix}" if ":" in host else f"http://{host}:{port}{prefix}"
 
 
+async def _serve_native(
+    realtime: RealtimeApp, app: ASGIApp, sock: socket.socket, shutdown_timeout: float, ready: Callable[[], None]
+) -> None:
+    stop = anyio.Event()
+    failure: LifespanError | None = None
+    async with anyio.create_task_group() as tasks:
+
+        async def watch() -> None:
+            await _signal(ready)
+            stop.set()
+            # Asked twice, somebody does not want to wait.
+            await _signal()
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(watch)
+        try:
+            await serve(
+                realtime.driver,
+                app=app,
+                sockets=[sock],
+                config=realtime.config,
+                shutdown=stop,
+                shutdown_timeout=shutdown_timeout,
+            )
+        except LifespanError as error:
+            # Not through the task group, which would wrap it.
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
 async def _serve_hypercorn(
-    realtime: RealtimeApp, app: ASGIApp, sock: socket.socket, stop: anyio.Event, shutdown_timeout: float
+    realtime: RealtimeApp, app: ASGIApp, sock: socket.socket, shutdown_timeout: float, ready: Callable[[], None]
 ) -> None:
     try:
         from hypercorn.config import Config
     except ImportError as error:
         raise HostingError("--server hypercorn needs hypercorn: pip install 'rtcore[hypercorn]'") from error
     config = Config()
-    config.bind = [f"fd://{sock.fileno()}"]
-    config.graceful_timeout = shutdown_timeout
+    # Detached, because it is hypercorn that closes it.
+    config.bind = [f"fd://{sock.detach()}"]
+    # It does not end the connection of a WebSocket that the application has closed, but waits this long for it.
+    config.graceful_timeout = min(shutdown_timeout, _HYPERCORN_GRACE)
     config.shutdown_timeout = shutdown_timeout
     config.websocket_max_message_size = realtime.config.websocket.max_message_size
     config.websocket_ping_interval = realtime.config.websocket.ping_interval
     config.loglevel = "WARNING"
 
     async def stopped() -> None:
-        await stop.wait()
+        await _signal(ready)
         realtime.driver.drain()
 
-    # Hypercorn's types say less than it takes: an application is an application.
+    # Hypercorn's types say less than it takes: an application is an application. And it runs outside of any task group
+    # of ours, because under asyncio its end looks like a cancellation of whatever it runs in.
     application: Any = app
     if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
         from hypercorn.asyncio import serve as serve_on_asyncio
@@ -169,12 +195,11 @@ async def _serve_hypercorn(
         await serve_on_trio(application, config, shutdown_trigger=stopped)
 
 
-async def _watch_signals(stop: anyio.Event, *, task_status: TaskStatus[None]) -> None:
+async def _signal(ready: Callable[[], None] | None = None) -> None:
+    """Wait for SIGTERM or SIGINT; `ready` is called once they would be noticed."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        task_status.started()
+        if ready is not None:
+            ready()
         async for received in signals:
-            if stop.is_set():
-                # Asked twice, somebody does not want to wait.
-                raise KeyboardInterrupt
             _log.info("stopping on %s", signal.Signals(received).name)
-            stop.set()
+            return

@@ -72,6 +72,8 @@ export class Log {
       if (details.open && !details.querySelector("pre")) {
         details.append(element("pre", { tabindex: "0" }, pretty(text)));
       }
+      // What the last rows unfold into would be below the edge of the list.
+      if (details.open) details.scrollIntoView({ block: "nearest" });
     });
     const item = element("li", attributes, details);
     item.searched = `${search} ${text}`.toLowerCase();

@@ -33,6 +33,8 @@ export class CommandError extends Error {
 
 // After these a new connection ends the same way: the fault is in what this client is or says.
 const FINAL_CODES = new Set([1000, 1002, 1003, 1007, 1008, 1009, 4400, 4401, 4403]);
+// Comings and goings are a stream beside the channel's publications, numbered for itself in the same epoch.
+const PRESENCE_TYPES = new Set(["user_joined", "user_left"]);
 const CONNECT_TIMEOUT = 15;
 const REPLY_TIMEOUT = 10;
 // A connection that lived this long counts as good, and the next back-off starts from the beginning.
@@ -203,9 +205,10 @@ export class Connection extends EventTarget {
 
   #ended(code, reason) {
     const said = this.#farewell;
+    const unopened = this.state === "open" ? "" : "no connection could be opened";
     if (this.state === "open" && performance.now() - this.#openedAt >= GOOD_AFTER * 1000) this.#attempt = 0;
     this.#release();
-    const why = { code: said?.code ?? code, reason: said?.reason || reason };
+    const why = { code: said?.code ?? code, reason: said?.reason || reason || unopened };
     // What the server said in words counts more than what its close code means in general.
     if (said ? said.reconnect === false : FINAL_CODES.has(code)) {
       this.#become("closed", why);
@@ -249,9 +252,9 @@ export class Connection extends EventTarget {
   }
 
   // A replay may overlap what was heard already. What is heard moves the position before anybody is told of it.
-  #repeats({ channel, meta }) {
+  #repeats({ type, channel, meta }) {
     const joined = this.#channels.get(channel);
-    if (!joined || !Number.isInteger(meta?.offset)) return false;
+    if (!joined || !Number.isInteger(meta?.offset) || PRESENCE_TYPES.has(type)) return false;
     const { epoch, offset } = meta;
     if (joined.heard?.epoch === epoch && offset <= joined.heard.offset) return true;
     joined.heard = { epoch, offset };

@@ -201,13 +201,17 @@ function remember() {
 for (const id of ["channels", "name"]) byId(id).addEventListener("change", remember);
 
 const preset = new URLSearchParams(location.search);
-byId("channels").value = preset.getAll("channel").join(", ");
-byId("event-names").value = preset.getAll("event").join(", ");
-byId("name").value = preset.get("user_id") ?? "";
 // Credentials may come in a link, and leave the address at once.
-byId("token").value = preset.get("token") ?? "";
-byId("api-key").value = preset.get("api_key") ?? "";
-byId("send-channel").value = preset.get("channel") ?? "";
+const presets = {
+  channels: preset.getAll("channel").join(", "),
+  "event-names": preset.getAll("event").join(", "),
+  name: preset.get("user_id"),
+  token: preset.get("token"),
+  "api-key": preset.get("api_key"),
+  "send-channel": preset.get("channel"),
+};
+// Where there is none, somebody may have typed while this script was on its way.
+for (const [id, value] of Object.entries(presets)) if (value) byId(id).value = value;
 showKind();
 if (preset.get("connect") === "1") connect();
 else remember();

@@ -62,6 +62,16 @@ byId("connection").addEventListener("submit", (event) => {
 });
 byId("retry").addEventListener("click", () => connection.retry());
 
+function whyEnded(code, reason) {
+  if (!code && !reason) return "";
+  return `Disconnected: ${reason || "the connection was lost"}${code ? ` (code ${code})` : ""}`;
+}
+
+function whyNameless() {
+  if (!byId("name").value.trim() || connection.userId !== null) return "";
+  return "The server did not take your name. Start it with REALTIME_ALLOW_ANONYMOUS=true, or use a token.";
+}
+
 connection.addEventListener("state", ({ detail: { state, code, reason, retryAt: at } }) => {
   const open = state === "open";
   byId("state").dataset.state = state;
@@ -82,11 +92,9 @@ connection.addEventListener("state", ({ detail: { state, code, reason, retryAt: 
     countdown = setInterval(showCountdown, 250);
   }
   if (state !== "connecting") {
-    const numbered = code ? ` (code ${code})` : "";
-    const why = reason ? `The connection ended: ${reason}${numbered}` : `The connection was lost${numbered}`;
-    const known = Boolean(reason || code);
-    byId("state-reason").textContent = known ? why : "";
-    byId("state-reason").hidden = !known;
+    const why = open ? whyNameless() : whyEnded(code, reason);
+    byId("state-reason").textContent = why;
+    byId("state-reason").hidden = !why;
   }
   if (open) {
     refresh();
@@ -368,10 +376,10 @@ function remember() {
 byId("name").addEventListener("change", remember);
 
 const preset = new URLSearchParams(location.search);
-byId("name").value = preset.get("user_id") ?? "";
 // Credentials may come in a link, and leave the address at once.
-byId("token").value = preset.get("token") ?? "";
-byId("api-key").value = preset.get("api_key") ?? "";
+const presets = { name: preset.get("user_id"), token: preset.get("token"), "api-key": preset.get("api_key") };
+// Where there is none, somebody may have typed while this script was on its way.
+for (const [id, value] of Object.entries(presets)) if (value) byId(id).value = value;
 conversations.add(DIRECT);
 const channels = [...new Set(preset.getAll("channel"))].filter(Boolean);
 for (const channel of channels) join(channel);
