@@ -13,13 +13,15 @@ from statistics import median
 
 import attrs
 
-from .load import CHANNEL_MESSAGE, Subscribers, connect, masked_frame
+from .load import CHANNEL_MESSAGE, Listeners, connect, masked_frame
 from .machine import LOAD_CORE, SERVER_CORE, describe, pin, raise_file_limit
-from .peers import MEASURED, PEERS, Peer, started
+from .peers import MEASURED, PEERS, Peer, Running, started
 
 _OUTSTANDING = 8
 _INTERVAL = 0.05
 _WARM_UP = 0.5
+
+_TITLES = ("deliveries/s", 30), ("CPU s per million", 26), ("bytes", 6), ("busy: server", 12), ("load", 5)
 
 
 @attrs.frozen
@@ -31,14 +33,16 @@ class Round:
         bytes: What they took on the wire, frame headers included.
         seconds: Of wall time.
         server_cpu: Seconds of processor time of the server.
-        load_cpu: Seconds of processor time of this process.
+        idle: Seconds for which the load had nothing to do.
+        waited: Seconds for which the server or the load, whichever had more, was kept from its processor by others.
     """
 
     deliveries: int
     bytes: int
     seconds: float
     server_cpu: float
-    load_cpu: float
+    idle: float
+    waited: float
 
     @property
     def rate(self) -> float:
@@ -62,35 +66,40 @@ def measure(peer: Peer, *, subscribers: int, seconds: float, single: bool) -> Ro
     """
     outstanding = 1 if single else _OUTSTANDING
     frames = masked_frame(CHANNEL_MESSAGE) * outstanding
+    load = Running("self")
     with started(peer, core=SERVER_CORE) as running:
         (publisher,) = connect(running.port, peer.publish)
-        with publisher, Subscribers.connected(running.port, peer.subscribe, subscribers) as hearers:
+        with publisher, Listeners.connected(running.port, peer.subscribe, subscribers) as listeners:
 
             def run(seconds: float) -> None:
                 end = time.monotonic() + seconds
                 while (at := time.monotonic()) < end:
                     publisher.sendall(frames)
-                    hearers.hear(outstanding)
+                    listeners.hear(outstanding)
                     if single:
-                        time.sleep(max(0.0, at + _INTERVAL - time.monotonic()))
+                        pause = max(0.0, at + _INTERVAL - time.monotonic())
+                        listeners.idle += pause
+                        time.sleep(pause)
 
-            hearers.settle(publisher)
+            listeners.settle(publisher)
             run(_WARM_UP)
-            messages, size = hearers.messages, hearers.bytes
-            wall, server_cpu, load_cpu = time.monotonic(), running.cpu_seconds(), time.process_time()
+            messages, size = listeners.messages, listeners.bytes
+            wall, server_cpu, idle = time.monotonic(), running.cpu_seconds(), listeners.idle
+            waited = [process.waited_seconds() for process in (running, load)]
             run(seconds)
             return Round(
-                hearers.messages - messages,
-                hearers.bytes - size,
+                listeners.messages - messages,
+                listeners.bytes - size,
                 time.monotonic() - wall,
                 running.cpu_seconds() - server_cpu,
-                time.process_time() - load_cpu,
+                listeners.idle - idle,
+                max(process.waited_seconds() - before for process, before in zip((running, load), waited, strict=True)),
             )
 
 
 def report(rounds: dict[str, list[Round]], *, single: bool) -> None:
     """Print a line for each server, and how many times better rtcore is than each of the others."""
-    print(f"\n{'server':20} {'deliveries/s':>30} {'CPU s per million':>26} {'bytes':>6} {'CPU: server':>12} {'load':>5}")
+    print("\n" + " ".join([f"{'server':20}", *(f"{title:>{width}}" for title, width in _TITLES), " held up"]))
     for name, measured in rounds.items():
         rates, costs = [one.rate for one in measured], [one.cost for one in measured]
         seconds = sum(one.seconds for one in measured)
@@ -99,7 +108,8 @@ def report(rounds: dict[str, list[Round]], *, single: bool) -> None:
             f" {median(costs):>10.2f} {f'({min(costs):.2f}-{max(costs):.2f})':>15}"
             f" {sum(one.bytes for one in measured) / sum(one.deliveries for one in measured):>6.0f}"
             f" {sum(one.server_cpu for one in measured) / seconds:>12.0%}"
-            f" {sum(one.load_cpu for one in measured) / seconds:>5.0%}"
+            f" {1 - sum(one.idle for one in measured) / seconds:>5.0%}"
+            f" {sum(one.waited for one in measured) / seconds:>8.0%}"
         )
     print()
     for ours in (name for name in rounds if name.startswith("native")):
@@ -130,9 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rounds: dict[str, list[Round]] = {name: [] for name in options.servers}
     for number in range(options.rounds):
         for name, measured in rounds.items():
-            one = measure(
-                PEERS[name], subscribers=options.subscribers, seconds=options.seconds, single=options.single
-            )
+            one = measure(PEERS[name], subscribers=options.subscribers, seconds=options.seconds, single=options.single)
             measured.append(one)
             print(f"round {number + 1}: {name:20} {one.rate:>10,.0f}/s {one.cost:>6.2f} s per million", flush=True)
     report(rounds, single=options.single)

@@ -12,7 +12,7 @@ __all__ = ["LOAD_CORE", "SERVER_CORE", "describe", "pin", "raise_file_limit"]
 #: Where servers run, and where the load does, so that they do not take each other's time.
 SERVER_CORE, LOAD_CORE = 0, 1
 
-_LIBRARIES = ("anyio", "trio", "websockets", "fastapi", "starlette", "uvicorn", "wsproto", "uvloop")
+_LIBRARIES = ("anyio", "trio", "websockets", "fastapi", "starlette", "uvicorn", "uvloop")
 
 
 def pin(core: int) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import attrs
 
@@ -54,7 +55,7 @@ PEERS = {
         _native("asyncio"),
         _native("trio"),
         Peer("websockets", ("-m", "benchmarks.peers.websockets_broadcast")),
-        Peer("fastapi", ("-m", "benchmarks.peers.fastapi_loop", "wsproto", "uvloop")),
+        Peer("fastapi", ("-m", "benchmarks.peers.fastapi_loop", "websockets-sansio", "uvloop")),
         Peer("websockets-uvloop", ("-m", "benchmarks.peers.websockets_broadcast", "uvloop")),
         Peer("fastapi-asyncio", ("-m", "benchmarks.peers.fastapi_loop", "websockets-sansio", "asyncio")),
     )
@@ -65,10 +66,10 @@ MEASURED = tuple(PEERS)[:4]
 
 @attrs.frozen
 class Running:
-    """A server that is running."""
+    """A process that is running: a server, or this one (``"self"``), which has no port."""
 
-    pid: int
-    port: int
+    pid: int | Literal["self"]
+    port: int = 0
 
     def cpu_seconds(self) -> float:
         """Return the processor time that it has taken, in and out of the kernel; counted in ticks of 10 ms."""
@@ -76,6 +77,11 @@ class Running:
             # The name of the command, in parentheses, may hold anything.
             fields = file.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def waited_seconds(self) -> float:
+        """Return how long it has been ready to run while others had the processor."""
+        with open(f"/proc/{self.pid}/schedstat") as file:
+            return int(file.read().split()[1]) / 1e9
 
 
 @contextmanager
@@ -99,7 +105,7 @@ def started(peer: Peer, *, core: int | None) -> Iterator[Running]:
         readable, _, _ = select.select([process.stdout], [], [], _START_TIMEOUT)
         line = process.stdout.readline() if readable else b""
         if not line.strip().isdigit():
-            raise RuntimeError(f"{peer.name} did not start within {_START_TIMEOUT:g} s")
+            raise RuntimeError(f"{peer.name} did not start: what it says is on stderr")
         yield Running(process.pid, int(line))
     finally:
         process.terminate()

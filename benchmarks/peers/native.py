@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 import anyio
-from rtcore_transports import Driver, EndpointConfig, serve
 
 from rtcore import NodeConfig, WebSocketConfig
+from rtcore_transports import Driver, EndpointConfig, serve
 
 
 async def main() -> None:
@@ -16,7 +16,9 @@ async def main() -> None:
     driver = Driver(NodeConfig(max_connections=20_000, websocket_heartbeat=None))
     config = EndpointConfig(allow_anonymous=True, websocket=WebSocketConfig(ping_interval=None))
     async with anyio.create_task_group() as tasks:
-        host_and_port = await tasks.start(lambda *, task_status: serve(driver, port=0, config=config, task_status=task_status))
+        host_and_port = await tasks.start(
+            lambda *, task_status: serve(driver, port=0, config=config, task_status=task_status)
+        )
         print(host_and_port[1], flush=True)
 
 

@@ -56,12 +56,12 @@ def test_nothing_is_wider_than_the_screen(server: Server, tabs: Tabs) -> None:
     stream.uncheck("#notify-auto-hide")
     stream.click("#send")
     expect(stream.locator("#send-result")).to_be_visible()
+    stream.locator(".access summary").click()
+    expect(stream.locator("#event-names")).to_be_visible()
     for page, rows in ((chat, "#frames .frame"), (stream, "#events .event")):
         expect(page.locator("#toasts .toast")).to_be_visible()
         page.locator(rows).last.locator("summary").click()
         expect(page.locator(rows).last.locator("pre")).to_be_in_viewport(ratio=0.8)
-        page.locator(".access summary").click()
-        expect(page.locator("#token")).to_be_visible()
         for size in _SCREENS:
             page.set_viewport_size(size)
             assert too_wide(page) == [], size

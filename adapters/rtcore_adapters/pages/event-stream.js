@@ -35,7 +35,7 @@ export class EventStream extends EventTarget {
     if (this.#source) this.#attach(this.#source, name);
   }
 
-  /** Open a stream and keep it. `query` is a list of [name, value]: channel, user_id, token, api_key. */
+  /** Open a stream and keep it. `query` is a list of [name, value]: channel and user_id. */
   open(query = []) {
     if (this.state !== "closed") return;
     this.#query = query;

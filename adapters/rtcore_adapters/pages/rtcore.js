@@ -81,7 +81,7 @@ export class Connection extends EventTarget {
     return [...this.#channels.keys()];
   }
 
-  /** Connect, and stay connected until `close`. `query` is a list of [name, value]: user_id, token, api_key. */
+  /** Connect, and stay connected until `close`. `query` is a list of [name, value]: such as user_id. */
   open(query = []) {
     if (this.state !== "closed") return;
     this.#url = socketEndpoint("ws", query);

@@ -20,7 +20,7 @@ const STATE_TEXT = {
   open: "Connected",
   waiting: "Reconnecting",
 };
-const SETTINGS = ["channels", "name", "token", "api-key"];
+const SETTINGS = ["channels", "name"];
 let countdown = 0;
 let received = 0;
 let lastId = "";
@@ -34,8 +34,6 @@ function connect() {
   stream.open([
     ...listOf(byId("channels").value).map((channel) => ["channel", channel]),
     ["user_id", valueOf("name")],
-    ["token", valueOf("token")],
-    ["api_key", valueOf("api-key")],
   ]);
 }
 
@@ -149,20 +147,13 @@ function showResult(ok, status, text) {
   byId("send-result").hidden = false;
 }
 
-function headers() {
-  const result = { "Content-Type": "application/json" };
-  if (valueOf("token")) result.Authorization = `Bearer ${valueOf("token")}`;
-  if (valueOf("api-key")) result["X-API-Key"] = valueOf("api-key");
-  return result;
-}
-
 byId("send-kind").addEventListener("change", showKind);
 byId("send-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const [path, body] = REQUESTS[byId("send-kind").value]();
   byId("send").disabled = true;
   try {
-    const response = await fetch(endpoint(path), { method: "POST", headers: headers(), body: JSON.stringify(body) });
+    const response = await fetch(endpoint(path), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
     if (response.ok) {
       showResult(true, `${response.status}`, JSON.stringify(await response.json(), null, 2));
     } else {
@@ -201,13 +192,10 @@ function remember() {
 for (const id of ["channels", "name"]) byId(id).addEventListener("change", remember);
 
 const preset = new URLSearchParams(location.search);
-// Credentials may come in a link, and leave the address at once.
 const presets = {
   channels: preset.getAll("channel").join(", "),
   "event-names": preset.getAll("event").join(", "),
   name: preset.get("user_id"),
-  token: preset.get("token"),
-  "api-key": preset.get("api_key"),
   "send-channel": preset.get("channel"),
 };
 // Where there is none, somebody may have typed while this script was on its way.

@@ -47,17 +47,13 @@ function showCountdown() {
   byId("countdown").textContent = `in ${seconds} s`;
 }
 
-function credentials() {
-  return [
-    ["user_id", byId("name").value.trim()],
-    ["token", byId("token").value.trim()],
-    ["api_key", byId("api-key").value.trim()],
-  ];
+function identity() {
+  return [["user_id", byId("name").value.trim()]];
 }
 
 byId("connection").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (connection.state === "closed") connection.open(credentials());
+  if (connection.state === "closed") connection.open(identity());
   else connection.close();
 });
 byId("retry").addEventListener("click", () => connection.retry());
@@ -69,7 +65,7 @@ function whyEnded(code, reason) {
 
 function whyNameless() {
   if (!byId("name").value.trim() || connection.userId !== null) return "";
-  return "The server did not take your name. Start it with REALTIME_ALLOW_ANONYMOUS=true, or use a token.";
+  return "The server did not take your name. Start it with REALTIME_ALLOW_ANONYMOUS=true.";
 }
 
 connection.addEventListener("state", ({ detail: { state, code, reason, retryAt: at } }) => {
@@ -80,7 +76,7 @@ connection.addEventListener("state", ({ detail: { state, code, reason, retryAt: 
   byId("connect").classList.toggle("primary", state === "closed");
   byId("retry").hidden = state !== "waiting";
   for (const id of ["send", "raw-send", "members-refresh", "refresh"]) byId(id).disabled = !open;
-  for (const id of ["name", "token", "api-key"]) byId(id).disabled = state !== "closed";
+  byId("name").disabled = state !== "closed";
   byId("connection-id").textContent = connection.connectionId ?? "–";
   byId("user-id").textContent = open ? connection.userId ?? "anonymous" : "–";
 
@@ -376,12 +372,11 @@ function remember() {
 byId("name").addEventListener("change", remember);
 
 const preset = new URLSearchParams(location.search);
-// Credentials may come in a link, and leave the address at once.
-const presets = { name: preset.get("user_id"), token: preset.get("token"), "api-key": preset.get("api_key") };
+const name = preset.get("user_id");
 // Where there is none, somebody may have typed while this script was on its way.
-for (const [id, value] of Object.entries(presets)) if (value) byId(id).value = value;
+if (name) byId("name").value = name;
 conversations.add(DIRECT);
 const channels = [...new Set(preset.getAll("channel"))].filter(Boolean);
 for (const channel of channels) join(channel);
 conversations.select(channels[0] ?? DIRECT);
-if (preset.get("connect") === "1") connection.open(credentials());
+if (preset.get("connect") === "1") connection.open(identity());
