@@ -55,7 +55,7 @@ class ConnectionClosed(RtcoreError):
         self.code = code
         self.reason = reason
         said = f": {reason}" if reason else ""
-        super().__init__(f"connection closed with code {code}{said}" if code else "connection lost")
+        super().__init__(f"connection {f'closed with code {code}' if code else 'lost'}{said}")
 
 
 class CommandError(RtcoreError):

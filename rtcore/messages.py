@@ -218,8 +218,8 @@ def decode_value(data: str | bytes) -> object | Refusal:
 def parse(text: str) -> Message | Refusal:
     """Read one text message of a client; what `check` says of it is the caller's to ask.
 
-    Text that is not a JSON object with a ``type`` counts as ``{"type": "text", "data": text}``; an object that is nested
-    too deep is refused, since who sends that means more than text.
+    Text that is not a JSON object with a ``type`` counts as ``{"type": "text", "data": text}``; an object nested too
+    deep is refused, since who sends that means more than text.
     """
     message = decode_value(text)
     if message is _TOO_DEEP and text.lstrip()[:1] == "{":

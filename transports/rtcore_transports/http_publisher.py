@@ -1,0 +1,156 @@
+"""The HTTP side of the clients: what they publish by POST to the API beside their stream."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import anyio
+import attrs
+import httpx2
+import msgspec
+
+from rtcore import CommandError, ConnectionFailed, LocalProtocolError, NotificationMessage
+from rtcore.handshake import Headers
+from rtcore.messages import NotificationType
+
+from .client_request import as_message, refusal_in, user_id_of
+
+__all__ = ["HttpPublisher", "new_http_client"]
+
+# Seconds for each step of a request: to connect, to write, to read.
+_TIMEOUT: Final = 10.0
+
+
+def new_http_client(
+    url: str, headers: Headers, ssl_context: ssl.SSLContext | None, *, timeout: float | None
+) -> httpx2.AsyncClient:
+    """Return an HTTP client for `url`, which the caller closes.
+
+    It heeds no proxies of the environment, as WebSockets do not, and follows no redirects, which could carry an API key
+    elsewhere.
+    """
+    # For plain HTTP no certificates are wanted, and loading them takes longer than a request.
+    verify = ssl_context or url.startswith("https:")
+    return httpx2.AsyncClient(headers=list(headers), verify=verify, timeout=timeout, trust_env=False)
+
+
+class HttpPublisher:
+    """Publishes over HTTP.
+
+    Args:
+        url: Of the stream, ``…/ws`` or ``…/events``; the API is beside it.
+        headers: For every request.
+        ssl_context: For ``https``; the defaults of httpx2 if left out.
+    """
+
+    def __init__(self, url: str, *, headers: Headers = (), ssl_context: ssl.SSLContext | None = None) -> None:
+        parts = urlsplit(url)
+        scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
+        self._base = urlunsplit((scheme, parts.netloc, parts.path.rpartition("/")[0], "", ""))
+        self._headers = headers
+        self._ssl_context = ssl_context
+        self._keep = False
+        self._client: httpx2.AsyncClient | None = None
+
+    @asynccontextmanager
+    async def kept_alive(self) -> AsyncIterator[None]:
+        """Keep connections for further requests, until the end of the block."""
+        self._keep = True
+        try:
+            yield
+        finally:
+            self._keep = False
+            client, self._client = self._client, None
+            if client is not None:
+                # It only lets go of sockets, so it does not wait for anybody.
+                with anyio.CancelScope(shield=True):
+                    await client.aclose()
+
+    async def post(self, path: str, body: Mapping[str, object]) -> dict[str, object]:
+        """Post a JSON object to `path` of the API, and return the one that comes back.
+
+        Raises:
+            CommandError: The server refused it.
+            ConnectionFailed: There was no answer; whether it was carried out is not known.
+            LocalProtocolError: JSON cannot express the body. Nothing was sent.
+        """
+        try:
+            content = msgspec.json.encode(body)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise LocalProtocolError(f"JSON cannot express the message: {error}") from error
+        return await self._request("POST", path, content)
+
+    async def get(self, path: str) -> dict[str, object]:
+        """Return the JSON object at `path` of the API, such as ``/stats``.
+
+        Raises:
+            CommandError: The server refused it.
+            ConnectionFailed: There was no answer.
+        """
+        return await self._request("GET", path, b"")
+
+    async def send_to_channel(self, channel: str, message: object) -> dict[str, object]:
+        """Publish to a channel."""
+        return await self.post("/send", {**as_message(message), "channel": channel})
+
+    async def send_to_user(self, user_id: str | int, message: object) -> dict[str, object]:
+        """Publish to every connection of a user."""
+        return await self.post("/send", {**as_message(message), "user_id": user_id_of(user_id)})
+
+    async def broadcast(self, message: object) -> dict[str, object]:
+        """Publish to everybody."""
+        return await self.post("/broadcast", as_message(message))
+
+    async def send_notification(
+        self,
+        *,
+        title: str,
+        content: str,
+        type: NotificationType,
+        channel: str | None,
+        user_id: str | int | None,
+        auto_hide: bool,
+        duration: int | None,
+    ) -> dict[str, object]:
+        """Publish a notification to a channel, to a user, or without either to everybody."""
+        if channel is not None and user_id is not None:
+            raise LocalProtocolError("a notification goes to a channel or to a user, not to both")
+        try:
+            notification = NotificationMessage(title, content, type, auto_hide, duration)
+        except (TypeError, ValueError) as error:
+            raise LocalProtocolError(f"this is no notification: {error.args[0]}") from error
+        body = {name: value for name, value in attrs.asdict(notification).items() if value is not None}
+        if channel is not None:
+            return await self.post("/notifications/channel", {**body, "channel": channel})
+        if user_id is not None:
+            return await self.post("/notifications/send", {**body, "user_id": user_id_of(user_id)})
+        return await self.post("/notifications/broadcast", body)
+
+    async def _request(self, method: str, path: str, content: bytes) -> dict[str, object]:
+        if self._keep:
+            if self._client is None:
+                self._client = new_http_client(self._base, self._headers, self._ssl_context, timeout=_TIMEOUT)
+            return await self._request_with(self._client, method, path, content)
+        async with new_http_client(self._base, self._headers, self._ssl_context, timeout=_TIMEOUT) as client:
+            return await self._request_with(client, method, path, content)
+
+    async def _request_with(
+        self, client: httpx2.AsyncClient, method: str, path: str, content: bytes
+    ) -> dict[str, object]:
+        url = self._base + path
+        headers = {"content-type": "application/json"} if content else {}
+        try:
+            response = await client.request(method, url, content=content, headers=headers)
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise ConnectionFailed(f"no answer from {url}: {error or type(error).__name__}") from error
+        if not response.is_success:
+            refusal = refusal_in(response.status_code, response.headers, response.content)
+            raise CommandError(refusal.code, refusal.message)
+        try:
+            return msgspec.json.decode(response.content, type=dict[str, object])
+        except msgspec.MsgspecError as error:
+            raise ConnectionFailed(f"the answer of {url} is not a JSON object") from error
