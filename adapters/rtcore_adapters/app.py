@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -17,7 +17,14 @@ from rtcore_transports import Driver, Handler
 
 from .asgi_endpoints import serve_event_stream, serve_websocket
 from .connections import ConnectionManager, connection_manager
-from .errors import RefusalError, refusal_response, respond_to_http_exception, respond_to_refusal
+from .errors import (
+    RefusalError,
+    refusal_response,
+    respond_to_failure,
+    respond_to_http_exception,
+    respond_to_nobody,
+    respond_to_refusal,
+)
 from .http_api import HttpApi
 from .settings import Settings
 
@@ -55,6 +62,8 @@ class RealtimeApp:
             exception_handlers={
                 HTTPException: respond_to_http_exception,
                 RefusalError: respond_to_refusal,
+                ClientDisconnect: respond_to_nobody,
+                Exception: respond_to_failure,
             },
         )
         self._starlette.router.redirect_slashes = False
@@ -123,8 +132,10 @@ class RealtimeApp:
     async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await receive()
-            await send({"type": "websocket.close", "code": 1000, "reason": "not found"})
-            return
+            if "websocket.http.response" not in scope.get("extensions", {}):
+                # Then it is the host that refuses the handshake, with 403.
+                await send({"type": "websocket.close", "code": 1000, "reason": "not found"})
+                return
         refusal = Refusal("not_found", "there is nothing under this path", status=404)
         await refusal_response(refusal)(scope, receive, send)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 
 import anyio
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from rtcore import Refusal, Transport, encode_retry
+from rtcore import CloseCode, Refusal, Transport, encode_retry
 from rtcore_transports import (
     EVENT_STREAM_HEADERS,
     Admission,
@@ -20,7 +21,7 @@ from rtcore_transports import (
     turn_away,
 )
 
-from .asgi_outlets import EventStreamOutlet, WebSocketOutlet
+from .asgi_outlets import CLIENT_GONE, EventStreamOutlet, WebSocketOutlet
 from .errors import refusal_response
 
 __all__ = ["EventStreamResponse", "serve_event_stream", "serve_websocket"]
@@ -38,8 +39,9 @@ async def serve_websocket(
         admission = driver.node.admit(Transport.WEBSOCKET) or admission
     if isinstance(admission, Refusal):
         code, farewell = turn_away(admission)
-        await send({"type": "websocket.send", "text": farewell.text})
-        await send({"type": "websocket.close", "code": code, "reason": admission.code})
+        with suppress(*CLIENT_GONE):
+            await send({"type": "websocket.send", "text": farewell.text})
+            await send({"type": "websocket.close", "code": code, "reason": admission.code})
         return
     connection_id = secrets.token_hex(8)
     outlet = WebSocketOutlet(send, driver, connection_id, max_bytes=config.max_backlog, max_messages=config.max_waiting)
@@ -61,6 +63,11 @@ async def serve_websocket(
             tasks.start_soon(write)
             while (message := await receive())["type"] == "websocket.receive":
                 text = message.get("text")
+                limit = config.websocket.max_message_size
+                if len(message["bytes"] if text is None else text.encode(errors="surrogatepass")) > limit:
+                    # The host allows more than we do.
+                    driver.close(connection_id, CloseCode.MESSAGE_TOO_BIG, f"a message has at most {limit} bytes")
+                    continue
                 if text is None:
                     refuse_binary(driver, connection_id)
                     continue
@@ -68,7 +75,7 @@ async def serve_websocket(
                     await driver.handle(handle)
             tasks.cancel_scope.cancel()
     finally:
-        driver.detach(connection_id)
+        driver.detach(connection_id, outlet)
 
 
 async def serve_event_stream(request: Request, *, driver: Driver, config: EndpointConfig) -> Response:
@@ -78,6 +85,8 @@ async def serve_event_stream(request: Request, *, driver: Driver, config: Endpoi
         admission = driver.node.admit(Transport.SSE) or admission
     if isinstance(admission, Refusal):
         return refusal_response(admission)
+    if request.method == "HEAD":
+        return Response(headers={name.decode(): value.decode() for name, value in EVENT_STREAM_HEADERS})
     return EventStreamResponse(driver, config, secrets.token_hex(8), admission)
 
 
@@ -106,8 +115,9 @@ class EventStreamResponse(Response):
         outlet = EventStreamOutlet(
             send, driver, connection_id, max_bytes=config.max_backlog, max_messages=config.max_waiting
         )
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": encode_retry(config.sse_retry), "more_body": True})
+        # Ids are unique unless the caller chose them: then it is the same client, come back before it was missed.
+        driver.close(connection_id, CloseCode.GOING_AWAY, "replaced by a new connection", reconnect=False)
+        # Before anything is awaited, so that nobody else takes the place for which it was admitted.
         driver.attach(
             outlet,
             connection_id,
@@ -117,6 +127,8 @@ class EventStreamResponse(Response):
         )
         driver.ensure_running()
         try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": encode_retry(config.sse_retry), "more_body": True})
             async with anyio.create_task_group() as tasks:
 
                 async def write() -> None:
@@ -129,4 +141,4 @@ class EventStreamResponse(Response):
                     pass
                 tasks.cancel_scope.cancel()
         finally:
-            driver.detach(connection_id)
+            driver.detach(connection_id, outlet)

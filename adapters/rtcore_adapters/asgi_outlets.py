@@ -14,13 +14,24 @@ from typing import Any, Final, TypeAlias
 
 import anyio
 
+from starlette.websockets import WebSocketDisconnect
+
 from rtcore import Encoded, disconnect_message, encode
 from rtcore_transports import Batch, Driver
 
-__all__ = ["EventStreamOutlet", "QueueOutlet", "Send", "WebSocketOutlet"]
+__all__ = ["CLIENT_GONE", "EventStreamOutlet", "QueueOutlet", "Send", "WebSocketOutlet"]
 
 #: What an ASGI host gives an application to send with.
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+#: Each host and framework has its own way to say that the client is gone.
+CLIENT_GONE: Final = (
+    OSError,
+    RuntimeError,
+    WebSocketDisconnect,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+)
 
 # How long a client that is being ended may take to read what is said last.
 _LAST_WORDS_TIMEOUT: Final = 5.0
@@ -56,7 +67,7 @@ class QueueOutlet(ABC):
             return
         if self._bytes > self._max_bytes or len(self._queue) >= self._max_messages:
             self._deaf = True
-            self._driver.slow(self.connection_id)
+            self._driver.slow(self.connection_id, self)
             return
         for message in batch.messages:
             self._queue.append(message)
@@ -92,9 +103,8 @@ class QueueOutlet(ABC):
                         return
                     self._wake = anyio.Event()
                     await self._wake.wait()
-            except (OSError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError):
-                # Each host has its own way to say that the client is gone.
-                self._driver.detach(self.connection_id)
+            except CLIENT_GONE:
+                self._driver.detach(self.connection_id, self)
 
     @abstractmethod
     async def _write(self, messages: list[Encoded]) -> None:

@@ -6,10 +6,12 @@ import secrets
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import anyio
+import attrs
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
-from rtcore import CloseCode, CommandError, Message, Refusal, Transport
+from rtcore import CloseCode, CommandError, LocalProtocolError, Message, Refusal, Transport, encode
 from rtcore.channels import BROADCAST
 from rtcore.messages import check_channel, normalize_user_id, with_type
 from rtcore.router import Published
@@ -24,6 +26,19 @@ __all__ = ["ConnectionManager", "Receipt", "connection_manager"]
 
 #: Where a publication is in its channel: ``id``, ``offset`` and ``epoch``.
 Receipt: TypeAlias = dict[str, object]
+
+
+@attrs.frozen
+class _Own:
+    """A WebSocket of one's own endpoint, what writes to it, and the task that connected it.
+
+    `replaced` are the tasks of connections whose id it has taken over; each will say once more that its own is gone.
+    """
+
+    websocket: WebSocket | Send
+    writer: Background
+    task: int
+    replaced: dict[int, None]
 
 
 class ConnectionManager:
@@ -41,7 +56,7 @@ class ConnectionManager:
         self._settings = settings
         self._config: EndpointConfig | None = None
         self._driver: Driver | None = None
-        self._websockets: dict[str, tuple[WebSocket | Send, Background]] = {}
+        self._websockets: dict[str, _Own] = {}
 
     @property
     def settings(self) -> Settings:
@@ -84,6 +99,7 @@ class ConnectionManager:
         user = None if user_id is None else _checked(normalize_user_id(user_id))
         self._replace(connection_id)
         _admitted(self.driver.node.admit(Transport.WEBSOCKET))
+        # Only what follows the last await is sure: while it is accepted the client may have come once more.
         send: Send
         if isinstance(websocket, WebSocket):
             if websocket.application_state is WebSocketState.CONNECTING:
@@ -95,18 +111,32 @@ class ConnectionManager:
         outlet = WebSocketOutlet(
             send, driver, connection_id, max_bytes=config.max_backlog, max_messages=config.max_waiting
         )
+        self._replace(connection_id)
         driver.attach(outlet, connection_id, user_id=user, transport=Transport.WEBSOCKET)
         driver.ensure_running()
         writer = Background()
         writer.start(outlet.write)
-        self._websockets[connection_id] = (websocket, writer)
+        task = anyio.get_current_task().id
+        replaced: dict[int, None] = {}
+        if (old := self._websockets.get(connection_id)) is not None:
+            replaced = {**old.replaced, old.task: None}
+            replaced.pop(task, None)
+        self._websockets[connection_id] = _Own(websocket, writer, task, replaced)
 
     async def disconnect_websocket(self, connection_id: str) -> None:
-        """Close a WebSocket that was connected here; one that is gone already is no fault."""
+        """Close a WebSocket that was connected here; one that is gone already is no fault.
+
+        Where another connection has taken over the id meanwhile, the task that connected the old one means the old one.
+        """
+        own = self._websockets.get(connection_id)
+        task = anyio.get_current_task().id
+        if own is not None and task in own.replaced:
+            del own.replaced[task]
+            return
         self.driver.close(connection_id, CloseCode.NORMAL_CLOSURE, "disconnected")
-        _, writer = self._websockets.pop(connection_id, (None, None))
-        if writer is not None:
-            await writer.wait()
+        if own is not None:
+            del self._websockets[connection_id]
+            await own.writer.wait()
 
     async def connect_event_stream(
         self,
@@ -128,6 +158,7 @@ class ConnectionManager:
         for channel in channels:
             _admitted(check_channel(channel))
         if connection_id is not None:
+            # Its place is free for the one that replaces it.
             self._replace(connection_id)
         if refusal := self.driver.node.admit(Transport.SSE):
             return refusal_response(refusal)
@@ -138,9 +169,9 @@ class ConnectionManager:
         """Disconnect the WebSockets of one's own endpoints whose client has gone unnoticed; returns how many."""
         gone = [
             connection_id
-            for connection_id, (websocket, writer) in self._websockets.items()
-            if not writer.running
-            or (isinstance(websocket, WebSocket) and websocket.client_state is WebSocketState.DISCONNECTED)
+            for connection_id, own in self._websockets.items()
+            if not own.writer.running
+            or (isinstance(own.websocket, WebSocket) and own.websocket.client_state is WebSocketState.DISCONNECTED)
         ]
         for connection_id in gone:
             await self.disconnect_websocket(connection_id)
@@ -215,6 +246,10 @@ def _message(payload: object, default_type: str) -> Message:
     message = with_type(payload, default_type)
     if isinstance(message, Refusal):
         raise CommandError(message.code, message.message)
+    try:
+        encode(message)
+    except LocalProtocolError as error:
+        raise CommandError("invalid_message", str(error)) from error
     return message
 
 

@@ -10,7 +10,15 @@ from starlette.responses import Response
 
 from rtcore import Refusal, encode
 
-__all__ = ["RefusalError", "json_response", "refusal_response", "respond_to_http_exception", "respond_to_refusal"]
+__all__ = [
+    "RefusalError",
+    "json_response",
+    "refusal_response",
+    "respond_to_failure",
+    "respond_to_http_exception",
+    "respond_to_nobody",
+    "respond_to_refusal",
+]
 
 _MESSAGES: Final = {
     404: Refusal("not_found", "there is nothing under this path", status=404),
@@ -50,3 +58,13 @@ async def respond_to_http_exception(request: Request, error: Exception) -> Respo
     assert isinstance(error, HTTPException), "registered for nothing else"
     fallback = Refusal("http_error", error.detail, status=error.status_code)
     return refusal_response(_MESSAGES.get(error.status_code, fallback), dict(error.headers or {}))
+
+
+async def respond_to_nobody(request: Request, error: Exception) -> Response:
+    """Answer a request whose client left before it was complete: where somebody is there after all, it is malformed."""
+    return refusal_response(Refusal("incomplete_request", "the request's body ends too early", status=400))
+
+
+async def respond_to_failure(request: Request, error: Exception) -> Response:
+    """Answer where we have failed; Starlette raises the error all the same, so that the host can log it."""
+    return refusal_response(Refusal("internal_error", "the server failed to answer this request", status=500))

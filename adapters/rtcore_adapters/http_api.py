@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Final
 
 from starlette.requests import Request
@@ -10,7 +11,7 @@ from starlette.routing import Route
 
 from rtcore import CloseCode, Message, NotificationMessage, Refusal
 from rtcore.channels import BROADCAST
-from rtcore.messages import RESERVED_TYPES, check_channel, decode_value, normalize_user_id, with_type
+from rtcore.messages import RESERVED_EVENTS, RESERVED_TYPES, check_channel, decode_value, normalize_user_id, with_type
 from rtcore.router import Published
 from rtcore_transports import Driver
 
@@ -155,11 +156,12 @@ class HttpApi:
         if media_type != "application/json":
             raise _refused("unsupported_media_type", "send the header 'Content-Type: application/json'", status=415)
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._max_body_size:
-                limit = self._max_body_size
-                raise _refused("body_too_large", f"a request's body has at most {limit} bytes", status=413)
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > self._max_body_size:
+                    limit = self._max_body_size
+                    raise _refused("body_too_large", f"a request's body has at most {limit} bytes", status=413)
         value = decode_value(bytes(body))
         if isinstance(value, Refusal):
             raise RefusalError(value)
@@ -179,6 +181,9 @@ def _publishable(body: object, default_type: str) -> Message:
         raise _refused(
             "reserved_type", f"messages of type {kind!r} come from the server only: choose another type", 403
         )
+    if message.get("event") in RESERVED_EVENTS:
+        event = message["event"]
+        raise _refused("reserved_event", f"events named {event!r} come from the server only: choose another name", 403)
     return message
 
 

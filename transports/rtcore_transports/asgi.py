@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from http.client import responses
@@ -203,6 +204,15 @@ class HttpExchange:
                 return {"type": "http.disconnect"}
             self._http.receive_data(data)
 
+    def _leaves_body(self) -> bool:
+        """Tell whether more of the request's body may be left than `_skip_body` would read."""
+        if self._http.their_state is not h11.SEND_BODY:
+            return False
+        if self._http.they_are_waiting_for_100_continue:
+            return True
+        fields = dict(self._request.headers)
+        return b"transfer-encoding" in fields or int(fields.get(b"content-length", b"0")) > _MAX_SKIPPED
+
     async def _skip_body(self) -> None:
         """Read what the application has not, within limits: only then can the connection carry another request."""
         left = _MAX_SKIPPED
@@ -248,6 +258,13 @@ class HttpExchange:
             if self._head is None or self._responded.is_set():
                 raise RuntimeError("there is no response under way for this body")
             if self._http.our_state is h11.SEND_RESPONSE:
+                if self._leaves_body():
+                    # "A server that does not support persistent connections MUST send the "close" connection option in
+                    # every response message" (RFC 9112, section 9.3): without it the next request would be lost.
+                    headers = [*self._head.headers, (b"connection", b"close")]
+                    self._head = h11.Response(
+                        status_code=self._head.status_code, headers=headers, reason=self._head.reason
+                    )
                 self._write(self._head)
             if (body := message.get("body", b"")) and self._request.method != b"HEAD":
                 self._write(h11.Data(data=body))
@@ -270,7 +287,7 @@ async def serve_websocket(app: ASGIApp, scope: Scope, link: WebSocketLink, subpr
     connected = False
     accepted = False
     denial: Reject | None = None
-    waiting: list[Message] = []
+    waiting: deque[Message] = deque()
 
     async def receive() -> Message:
         nonlocal connected
@@ -279,13 +296,14 @@ async def serve_websocket(app: ASGIApp, scope: Scope, link: WebSocketLink, subpr
             return {"type": "websocket.connect"}
         while True:
             if waiting:
-                return waiting.pop(0)
+                return waiting.popleft()
             if link.closed is not None:
                 return {
                     "type": "websocket.disconnect",
                     "code": link.closed.code or CloseCode.NO_STATUS_RECEIVED,
                     "reason": link.closed.reason,
                 }
+            link.resume()
             keep(await link.receive())
 
     def keep(effects: list[Any]) -> None:

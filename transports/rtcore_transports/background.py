@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 import anyio
 
 __all__ = ["Background"]
+
+_log = logging.getLogger("rtcore.background")
 
 
 class Background:
@@ -28,7 +31,7 @@ class Background:
         return self._done is not None
 
     def start(self, run: Callable[[], Awaitable[None]]) -> None:
-        """Start `run`, which must handle its own errors, in the running event loop."""
+        """Start `run`, whose errors are logged, in the running event loop."""
         assert self._done is None, "the caller asks `running` first"
         scope = self._scope = anyio.CancelScope()
         done = self._done = anyio.Event()
@@ -37,6 +40,9 @@ class Background:
             try:
                 with scope:
                     await run()
+            except Exception:
+                # Nobody awaits it: on asyncio an error would go unseen, on trio it would end the event loop.
+                _log.exception("a background task failed")
             finally:
                 self._done = self._scope = self._task = None
                 done.set()

@@ -6,7 +6,6 @@ which a task of its own drains. A connection that nobody holds up has no such ta
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +28,16 @@ _LINGER_READS = 64
 class Carrier(Protocol):
     """The bytes of one connection."""
 
+    @property
+    def full(self) -> bool:
+        """Whether the backlog has reached its limits: the peer is to read before it is listened to any more."""
+        ...
+
+    @property
+    def gone(self) -> bool:
+        """Whether what is written goes nowhere, because either side has ended the connection."""
+        ...
+
     async def receive(self) -> bytes:
         """Return what has arrived, at most `READ_SIZE` bytes; ``b""`` once nothing more will."""
         ...
@@ -47,7 +56,10 @@ class Carrier(Protocol):
         ...
 
     def on_overflow(self, callback: Callable[[], None] | None) -> None:
-        """Have `callback` called, once, when a write finds the backlog full; that write is dropped."""
+        """Have `callback` called, once, when a write finds the backlog full.
+
+        That write is dropped, and so are all others until `discard`.
+        """
         ...
 
     def discard(self) -> None:
@@ -78,10 +90,18 @@ class _Backlog:
         self.messages = 0
         self.drained: anyio.Event | None = None
         self.on_overflow: Callable[[], None] | None = None
+        self._overflowed = False
+
+    @property
+    def full(self) -> bool:
+        return self.bytes > self._max_bytes or self.messages >= self._max_messages
 
     def append(self, data: bytes | memoryview, messages: int) -> None:
-        if (self.bytes > self._max_bytes or self.messages >= self._max_messages) and self.on_overflow is not None:
-            # Told once: from now on the writes are the farewell.
+        if self._overflowed:
+            return
+        if self.on_overflow is not None and self.full:
+            # Told once: what is written after a discard is the farewell.
+            self._overflowed = True
             on_overflow, self.on_overflow = self.on_overflow, None
             on_overflow()
             return
@@ -102,7 +122,8 @@ class _Backlog:
         self.items[0] = (data, messages)
 
     def keep(self, count: int) -> None:
-        """Forget all but the first `count` writes."""
+        """Forget all but the first `count` writes, and take writes again."""
+        self._overflowed = False
         while len(self.items) > count:
             data, messages = self.items.pop()
             self.bytes -= len(data)
@@ -132,7 +153,7 @@ class SocketCarrier:
         max_messages: Likewise, in messages.
     """
 
-    __slots__ = ("_aborted", "_backlog", "_closed", "_head_started", "_recv", "_send", "_socket", "_tasks")
+    __slots__ = ("_aborted", "_backlog", "_closed", "_failed", "_head_started", "_recv", "_send", "_socket", "_tasks")
 
     def __init__(
         self, sock: socket.socket, *, tasks: TaskGroup, max_bytes: int = 2**22, max_messages: int = 1000
@@ -144,7 +165,18 @@ class SocketCarrier:
         self._backlog = _Backlog(max_bytes, max_messages)
         self._head_started = False
         self._closed = False
+        self._failed = False
         self._aborted = anyio.Event()
+
+    @property
+    def full(self) -> bool:
+        """See `Carrier.full`."""
+        return self._backlog.full
+
+    @property
+    def gone(self) -> bool:
+        """See `Carrier.gone`."""
+        return self._closed or self._failed
 
     def on_overflow(self, callback: Callable[[], None] | None) -> None:
         """See `Carrier.on_overflow`."""
@@ -175,8 +207,8 @@ class SocketCarrier:
             sent = self._send(data)
         except BlockingIOError:
             sent = 0
-        except OSError as error:
-            self._fail(error)
+        except OSError:
+            self._fail()
             return
         if sent != len(data):
             self._head_started = sent > 0
@@ -246,13 +278,12 @@ class SocketCarrier:
                         backlog.replace_head(memoryview(data)[sent:])
             except BlockingIOError:
                 continue
-            except (OSError, ValueError, anyio.ClosedResourceError) as error:
-                self._fail(error)
+            except (OSError, ValueError, anyio.ClosedResourceError):
+                self._fail()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self) -> None:
         # The reader is told by its own next read, and ends the connection; writes until then go nowhere.
-        if isinstance(error, OSError) and error.errno == errno.ENOTCONN:
-            return
+        self._failed = True
         self._head_started = False
         self._backlog.keep(0)
         if not self._closed:
@@ -270,7 +301,7 @@ class StreamCarrier:
         max_messages: Likewise, in messages.
     """
 
-    __slots__ = ("_backlog", "_closed", "_stream", "_tasks", "_writing")
+    __slots__ = ("_backlog", "_closed", "_reading", "_stream", "_tasks", "_writing")
 
     def __init__(
         self, stream: ByteStream, *, tasks: TaskGroup, max_bytes: int = 2**22, max_messages: int = 1000
@@ -278,8 +309,19 @@ class StreamCarrier:
         self._stream = stream
         self._tasks = tasks
         self._backlog = _Backlog(max_bytes, max_messages)
+        self._reading: anyio.CancelScope | None = None
         self._writing: anyio.CancelScope | None = None
         self._closed = False
+
+    @property
+    def full(self) -> bool:
+        """See `Carrier.full`."""
+        return self._backlog.full
+
+    @property
+    def gone(self) -> bool:
+        """See `Carrier.gone`."""
+        return self._closed
 
     def on_overflow(self, callback: Callable[[], None] | None) -> None:
         """See `Carrier.on_overflow`."""
@@ -290,9 +332,13 @@ class StreamCarrier:
         if self._closed:
             return b""
         try:
-            return await self._stream.receive(READ_SIZE)
+            with anyio.CancelScope() as self._reading:
+                return await self._stream.receive(READ_SIZE)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            return b""
+            pass
+        finally:
+            self._reading = None
+        return b""
 
     def write(self, data: bytes, messages: int = 1) -> None:
         """See `Carrier.write`."""
@@ -317,21 +363,26 @@ class StreamCarrier:
 
     async def aclose(self) -> None:
         """See `Carrier.aclose`."""
-        with anyio.move_on_after(_LINGER_TIMEOUT):
-            await self.drain()
-            if not self._closed:
-                self._closed = True
-                await self._stream.aclose()
-        self.abort()
-        # A second, impatient close: where the first was cut off, this one only lets go of the socket.
-        await anyio.aclose_forcefully(self._stream)
+        try:
+            with anyio.move_on_after(_LINGER_TIMEOUT):
+                await self.drain()
+                if not self._closed:
+                    self._closed = True
+                    await self._stream.aclose()
+        finally:
+            self.abort()
+            # A second, impatient close: where the first was cut off, this one only lets go of the socket.
+            with anyio.CancelScope(shield=True):
+                await anyio.aclose_forcefully(self._stream)
 
     def abort(self) -> None:
         """See `Carrier.abort`."""
+        # The stream itself is closed by `aclose`, which is the reader's to call.
         self._closed = True
         self._backlog.keep(0)
-        if self._writing is not None:
-            self._writing.cancel()
+        for scope in (self._reading, self._writing):
+            if scope is not None:
+                scope.cancel()
 
     async def _write_backlog(self, scope: anyio.CancelScope) -> None:
         try:

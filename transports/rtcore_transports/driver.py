@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeAlias, TypedDict, assert_never
+from typing import Final, Protocol, TypeAlias, TypedDict, assert_never
 
 import anyio
 import attrs
@@ -23,6 +23,8 @@ from .fanout import Fanout, Outlet
 __all__ = ["Driver", "Handler", "Sender", "Timed"]
 
 _log = logging.getLogger("rtcore.driver")
+
+_INTERNAL_ERROR: Final = Refusal("internal_error", "the server failed to handle this message", status=500)
 
 
 @attrs.frozen
@@ -85,7 +87,7 @@ class Driver:
         self._users: dict[str, str | None] = {}
         self._deadlines: Deadlines[Timed | Node] = Deadlines()
         self._deadline_changed = anyio.Event()
-        self._slow: list[str] = []
+        self._slow: list[tuple[str, Outlet]] = []
         self._nobody_left = anyio.Event()
         self._background = Background()
         self._running = False
@@ -142,8 +144,13 @@ class Driver:
         self._users[connection_id] = user_id
         self._perform(effects)
 
-    def detach(self, connection_id: str) -> None:
-        """Take a connection whose transport has ended out of the node; an unknown one is no fault."""
+    def detach(self, connection_id: str, outlet: Outlet) -> None:
+        """Take a connection whose transport has ended out of the node.
+
+        One that was closed before is no fault, even if another has its id by now.
+        """
+        if self.fanout.outlets.get(connection_id) is not outlet:
+            return
         self._remove(connection_id)
         self._perform(self.node.disconnect(connection_id, **self._moment()))
 
@@ -171,8 +178,13 @@ class Driver:
             outcome = Refusal(error.code, error.message)
         except Exception:
             _log.exception("the handler for messages of type %r failed", effect.type)
-            outcome = Refusal("internal_error", "the server failed to handle this message", status=500)
-        self._perform(self.node.respond(effect.request, outcome, **self._moment()))
+            outcome = _INTERNAL_ERROR
+        try:
+            answer = self.node.respond(effect.request, outcome, **self._moment())
+        except LocalProtocolError:
+            _log.exception("the handler for messages of type %r answered with what is no JSON", effect.type)
+            answer = self.node.respond(effect.request, _INTERNAL_ERROR, **self._moment())
+        self._perform(answer)
 
     def refuse(self, connection_id: str, refusal: Refusal) -> None:
         """Tell a connection that something it sent is refused."""
@@ -184,9 +196,10 @@ class Driver:
         self._perform(self.node.close(connection_id, code, reason, reconnect=reconnect, **self._moment()))
         return known
 
-    def slow(self, connection_id: str) -> None:
+    def slow(self, connection_id: str, outlet: Outlet) -> None:
         """End a connection whose backlog is full, as soon as the writes under way allow."""
-        self._slow.append(connection_id)
+        self._slow.append((connection_id, outlet))
+        self.fanout.wake()
 
     def drain(self) -> None:
         """Take no more connections, tell all there are that the server restarts, and end them."""
@@ -292,7 +305,9 @@ class Driver:
 
     def _close_slow(self) -> None:
         slow, self._slow = self._slow, []
-        for connection_id in slow:
+        for connection_id, outlet in slow:
+            if self.fanout.outlets.get(connection_id) is not outlet:
+                continue
             _log.info("connection %s does not read fast enough: closing it", connection_id)
             self.close(connection_id, CloseCode.SLOW_CONSUMER, "the connection does not read fast enough")
 

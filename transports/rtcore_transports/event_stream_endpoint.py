@@ -49,7 +49,7 @@ class RealtimeEventStream:
     def deliver(self, batch: Batch) -> None:
         """See `rtcore_transports.fanout.Outlet`."""
         if not self._deaf:
-            self._carrier.write(batch.event_stream, len(batch))
+            self._carrier.write(batch.event_stream, batch.count)
 
     def close(self, code: int, reason: str) -> None:
         """See `rtcore_transports.fanout.Outlet`."""
@@ -75,8 +75,8 @@ class RealtimeEventStream:
                 pass  # Nothing more is expected; reading is how the end is noticed.
         finally:
             self._carrier.on_overflow(None)
-            self._driver.detach(self._connection_id)
+            self._driver.detach(self._connection_id, self)
 
     def _overflow(self) -> None:
         self._deaf = True
-        self._driver.slow(self._connection_id)
+        self._driver.slow(self._connection_id, self)

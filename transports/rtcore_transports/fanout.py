@@ -10,6 +10,7 @@ slices to the rest, between which the event loop runs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from itertools import islice
 from operator import itemgetter
 from typing import Final, Protocol, TypeAlias
@@ -37,46 +38,39 @@ _by_number: Final = itemgetter(0)
 
 
 class Batch:
-    """Messages in the order in which they were delivered; each wire's form of the whole is made at most once."""
+    """Messages in the order in which they were delivered; each wire's form of the whole is made at most once.
 
-    __slots__ = ("_entries", "_event_stream", "_frames", "_then")
+    Attributes:
+        count: How many messages there are.
+    """
 
+    # Read once for every receiver, so plain attributes after the first time.
     def __init__(self, entries: list[_Entry]) -> None:
+        self.count = len(entries)
         self._entries = entries
-        self._then: dict[Batch, Batch] | None = None
-        self._frames: bytes | None = None
-        self._event_stream: bytes | None = None
-
-    def __len__(self) -> int:
-        return len(self._entries)
+        self._then: dict[Batch, Batch] = {}
 
     def then(self, other: Batch) -> Batch:
         """Return the batch of these messages and those of `other`; the same one for the same `other`."""
-        if self._then is None:
-            self._then = {}
         both = self._then.get(other)
         if both is None:
             both = self._then[other] = Batch(sorted(self._entries + other._entries, key=_by_number))
         return both
 
-    @property
+    @cached_property
     def messages(self) -> list[Encoded]:
         """The messages, for receivers that take them one by one."""
         return [message for _, message in self._entries]
 
-    @property
+    @cached_property
     def frames(self) -> bytes:
         """All of them as WebSocket frames."""
-        if self._frames is None:
-            self._frames = b"".join([message.frame for _, message in self._entries])
-        return self._frames
+        return b"".join([message.frame for message in self.messages])
 
-    @property
+    @cached_property
     def event_stream(self) -> bytes:
         """All of them as events of an event stream."""
-        if self._event_stream is None:
-            self._event_stream = b"".join([message.event_stream for _, message in self._entries])
-        return self._event_stream
+        return b"".join([message.event_stream for message in self.messages])
 
 
 class Outlet(Protocol):
@@ -107,6 +101,7 @@ class Fanout:
         self._pending_bytes = 0
         self._number = 0
         self._wake = anyio.Event()
+        self._woken = False
 
     @property
     def idle(self) -> bool:
@@ -126,6 +121,11 @@ class Fanout:
         self._log.append((message, connections, skip))
         self.delivered += len(connections)
 
+    def wake(self) -> None:
+        """Have `run` call its ``after_slice`` soon, even if there is nothing to write."""
+        self._woken = True
+        self._wake.set()
+
     def settle(self, connection_id: str) -> None:
         """Write at once all that was delivered to one connection so far."""
         self._merge()
@@ -137,10 +137,15 @@ class Fanout:
         """Write what is logged, at the end of each tick, until cancelled.
 
         Args:
-            after_slice: Called after each slice of writes.
+            after_slice: Called after each slice of writes, and after `wake`.
         """
         while True:
-            await self._wake.wait()
+            if self.idle and not self._woken:
+                # A new one each time: events belong to the event loop in which they are waited for.
+                self._wake = anyio.Event()
+                await self._wake.wait()
+            self._woken = False
+            after_slice()
             while not self.idle:
                 self._merge()
                 self._write_slice()
@@ -154,7 +159,6 @@ class Fanout:
         if not log:
             return
         self._log = []
-        self._wake = anyio.Event()
         groups: dict[tuple[int, str | None], tuple[tuple[str, ...], list[_Entry]]] = {}
         number = self._number
         for message, connections, skip in log:
@@ -172,6 +176,12 @@ class Fanout:
         urgent: list[Outlet] = []
         for (_, skip), (connections, entries) in groups.items():
             batch = Batch(entries)
+            if not pending and len(connections) > SLICE:
+                # The hot case, one large channel after another, without a turn of the loop below for each receiver.
+                pending.update(dict.fromkeys(filter(None, map(outlets.get, connections)), batch))
+                if skip is not None and (skipped := outlets.get(skip)) is not None:
+                    pending.pop(skipped, None)
+                continue
             small = len(connections) <= _SMALL
             for connection_id in connections:
                 outlet = outlets.get(connection_id)

@@ -9,13 +9,12 @@ from typing import Any, Final
 import anyio
 import attrs
 import h11
-import msgspec
 
 from rtcore import CloseCode, Refusal, Transport
 from rtcore.websocket import Close, HandshakeRequested, WebSocket
 
 from .admission import EndpointConfig, read_query
-from .asgi import Address, ASGIApp, HttpExchange, reason_of, scope_of, serve_websocket
+from .asgi import Address, ASGIApp, HttpExchange, origin_form, refuse_request, scope_of, serve_websocket
 from .carriers import Carrier
 from .driver import Driver
 from .event_stream_endpoint import RealtimeEventStream
@@ -78,9 +77,8 @@ class HttpConnection:
                     break
                 self._http.start_next_cycle()
                 timeout = _KEEP_ALIVE_TIMEOUT
-            await self._carrier.aclose()
         finally:
-            self._carrier.abort()
+            await self._carrier.aclose()
 
     def stop(self) -> None:
         """End the connection as soon as the request under way, if any, is answered."""
@@ -91,6 +89,8 @@ class HttpConnection:
             self._link.send(Close(CloseCode.SERVICE_RESTART, "the server is restarting"))
 
     async def _next_request(self, timeout: float) -> h11.Request | None:
+        if self._stopping:
+            return None
         request = None
         with anyio.move_on_after(timeout) as self._between_requests:
             request = await self._read_request()
@@ -117,7 +117,7 @@ class HttpConnection:
     async def _serve(self, request: h11.Request) -> bool:
         """Serve one request; returns whether the connection can carry another."""
         service, config = self._service, self._service.config
-        path, _, query = request.target.partition(b"?")
+        path, _, query = origin_form(request.target).partition(b"?")
         if _wants_websocket(request):
             await self._serve_websocket(request, path, query)
             return False
@@ -152,14 +152,15 @@ class HttpConnection:
         )
         link = WebSocketLink(machine, self._carrier, driver)
         try:
-            wanted = [effect for effect in link.perform(effects) if isinstance(effect, HandshakeRequested)]
             early, _ = self._http.trailing_data
-            if early and wanted:
-                machine.receive_data(early, now=driver.now())
-            if wanted and native:
+            effects += machine.receive_data(early, now=driver.now())
+            wanted = [effect for effect in link.perform(effects) if isinstance(effect, HandshakeRequested)]
+            if link.closed is not None:
+                return
+            if native:
                 connection = RealtimeWebSocket(link, self._carrier, driver, secrets.token_hex(8))
                 await connection.run(read_query(query, config))
-            elif wanted:
+            else:
                 self._link = link
                 scope = scope_of(
                     request,
@@ -175,21 +176,8 @@ class HttpConnection:
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer with an error, after which the connection is closed."""
-        body = msgspec.json.encode({"error": {"code": refusal.code, "message": refusal.message}})
-        headers = [
-            ("content-type", "application/json"),
-            ("content-length", str(len(body))),
-            ("connection", "close"),
-        ]
-        if refusal.retry_after is not None:
-            headers.append(("retry-after", str(refusal.retry_after)))
-        events = (
-            h11.Response(status_code=refusal.status, headers=headers, reason=reason_of(refusal.status)),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        )
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._carrier.write(b"".join(self._http.send(event) or b"" for event in events))
+            self._carrier.write(refuse_request(self._http, refusal))
 
 
 def _wants_websocket(request: h11.Request) -> bool:

@@ -105,6 +105,7 @@ class _Connections:
         self._ssl_context = ssl_context
         self._open: dict[HttpConnection, None] = {}
         self._ended = anyio.Event()
+        self._stopping = False
 
     async def accept(self, listener: socket.socket, serving: TaskGroup) -> None:
         """Accept on readiness, in bursts: through a stream listener it would cost twice as much."""
@@ -127,6 +128,7 @@ class _Connections:
 
     async def end(self, timeout: float) -> None:
         """End what can be ended, and wait at most `timeout` seconds for the rest."""
+        self._stopping = True
         for connection in list(self._open):
             connection.stop()
         with anyio.move_on_after(timeout):
@@ -140,6 +142,8 @@ class _Connections:
             return
         connection = HttpConnection(carrier, peer, self._service)
         self._open[connection] = None
+        if self._stopping:
+            connection.stop()
         try:
             await connection.run()
         except Exception:
@@ -160,9 +164,12 @@ class _Connections:
                 tls = await TLSStream.wrap(
                     stream, server_side=True, ssl_context=self._ssl_context, standard_compatible=False
                 )
-        except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await anyio.aclose_forcefully(stream)
+            if not isinstance(error, OSError | anyio.BrokenResourceError | anyio.EndOfStream):
+                raise
             _log.info("no TLS with %s: %s", sock, error)
-            await anyio.aclose_forcefully(stream)
             return None
         return StreamCarrier(tls, tasks=serving, **limits)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 from rtcore import CloseCode, Encoded, Refusal, Transport, disconnect_message, encode
 from rtcore.websocket import (
@@ -33,6 +33,9 @@ __all__ = ["RealtimeWebSocket", "WebSocketLink", "farewell", "refuse_binary", "t
 
 _log = logging.getLogger("rtcore.websocket")
 
+# Seconds within which a loop that runs again has read what was there.
+_ATTENTION: Final = 1.0
+
 
 def farewell(code: int, reason: str) -> str:
     """Return the ``disconnect`` message with which a WebSocket that ends itself says why."""
@@ -56,20 +59,18 @@ class WebSocketLink:
     """A `rtcore.WebSocket` on a carrier, under the driver's clock.
 
     Attributes:
+        open: Whether messages may be sent. Read for every delivery, hence no property.
         closed: How it ended, once it has.
     """
 
     def __init__(self, machine: WebSocket, carrier: Carrier, driver: Driver) -> None:
+        self.open = False
         self.closed: Closed | None = None
         self._machine = machine
         self._carrier = carrier
         self._driver = driver
         self._reading = False
-
-    @property
-    def open(self) -> bool:
-        """Whether messages may be sent."""
-        return self._machine.state is WebSocketState.OPEN
+        self._attentive_at = 0.0
 
     def send(self, command: WebSocketCommand) -> list[WebSocketEffect]:
         """Carry out a command; returns the effects that are not the link's own to carry out."""
@@ -79,6 +80,9 @@ class WebSocketLink:
         """Wait for more of the peer; returns the effects that are not the link's own, empty ones included."""
         self._reading = True
         self._driver.rekey(self)
+        if self._carrier.full:
+            # Whoever floods us with pings and does not read the pongs is not listened to meanwhile.
+            await self._carrier.drain()
         data = await self._carrier.receive()
         self._reading = False
         if self.closed is not None:
@@ -86,6 +90,10 @@ class WebSocketLink:
         now = self._driver.now()
         effects = self._machine.receive_data(data, now=now) if data else self._machine.receive_eof(now=now)
         return self.perform(effects)
+
+    def resume(self) -> None:
+        """Take note that the application was busy: what has come meanwhile is read before silence counts."""
+        self._attentive_at = self._driver.now() + _ATTENTION
 
     async def drain(self) -> None:
         """Wait until what was sent is out of the backlog."""
@@ -106,13 +114,17 @@ class WebSocketLink:
                     self._carrier.abort()
             else:
                 rest.append(effect)
+        self.open = self._machine.state is WebSocketState.OPEN
         self._driver.rekey(self)
         return rest
 
     def next_timeout(self) -> float | None:
         """See `rtcore_transports.driver.Timed`."""
+        at = self._machine.next_timeout()
+        if at is None or not self.open:
+            return at
         # While the application is busy with a message nothing is read, so silence says nothing about the peer.
-        return self._machine.next_timeout() if self._reading or not self.open else None
+        return max(at, self._attentive_at) if self._reading else None
 
     def handle_timeout(self, *, now: float) -> None:
         """See `rtcore_transports.driver.Timed`."""
@@ -139,8 +151,10 @@ class RealtimeWebSocket:
 
     def deliver(self, batch: Batch) -> None:
         """See `rtcore_transports.fanout.Outlet`."""
-        if not self._deaf:
-            self._carrier.write(batch.frames, len(batch))
+        # "the endpoint MUST NOT send any more data frames" after its Close frame (RFC 6455, section 5.5.1), and the
+        # link may have sent one of its own accord.
+        if self._link.open and not self._deaf:
+            self._carrier.write(batch.frames, batch.count)
 
     def close(self, code: int, reason: str) -> None:
         """See `rtcore_transports.fanout.Outlet`."""
@@ -177,9 +191,12 @@ class RealtimeWebSocket:
             await self._take(early)
             while self._link.closed is None:
                 await self._take(await self._link.receive())
+                if not self._link.open:
+                    # It hears nothing more, however long the closing handshake takes.
+                    driver.detach(self._connection_id, self)
         finally:
             self._carrier.on_overflow(None)
-            driver.detach(self._connection_id)
+            driver.detach(self._connection_id, self)
 
     async def _take(self, effects: Sequence[WebSocketEffect]) -> None:
         for effect in effects:
@@ -187,6 +204,7 @@ class RealtimeWebSocket:
                 case TextReceived(text=text):
                     for handle in self._driver.receive_text(self._connection_id, text):
                         await self._driver.handle(handle)
+                        self._link.resume()
                 case BytesReceived():
                     refuse_binary(self._driver, self._connection_id)
                 case Opened() | PongReceived():
@@ -203,4 +221,4 @@ class RealtimeWebSocket:
 
     def _overflow(self) -> None:
         self._deaf = True
-        self._driver.slow(self._connection_id)
+        self._driver.slow(self._connection_id, self)

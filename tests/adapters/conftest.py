@@ -1,0 +1,48 @@
+"""A host for each kind, shared by the tests of a module, and a watch over what is logged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from rtcore_adapters import Settings
+from rtcore_adapters.settings import RealtimeSettings, WebSocketSettings
+
+from .hosting import HOSTS, Host, HostKind, errors_of_ours, run_host
+
+#: Small, so that tests of the limit are.
+MAX_MESSAGE_SIZE = 2**16
+
+
+@pytest.fixture(scope="module", params=HOSTS, ids=str)
+def running_host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    """Run a host of each kind, on which anybody may come and say who they are."""
+    kind: HostKind = request.param
+    settings = Settings(
+        realtime=RealtimeSettings(allow_anonymous=True),
+        websocket=WebSocketSettings(max_message_size=MAX_MESSAGE_SIZE),
+    )
+    with run_host(kind, settings) as running:
+        yield running
+
+
+@pytest.fixture
+def host(running_host: Host) -> Host:
+    """Return a host to which nobody is connected."""
+    running_host.wait_until_empty()
+    return running_host
+
+
+@pytest.fixture
+def error_log() -> Iterator[list[logging.LogRecord]]:
+    """Return what is logged by us as an error; a test that expects some clears it."""
+    with errors_of_ours() as records:
+        yield records
+
+
+@pytest.fixture(autouse=True)
+def _nothing_failed(error_log: list[logging.LogRecord]) -> Iterator[None]:
+    yield
+    assert [record.getMessage() for record in error_log] == []

@@ -1,0 +1,510 @@
+"""Hosts to test on, each running in a thread with an event loop of its own, and clients that are not ours."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final, TypeAlias
+
+import anyio
+import anyio.from_thread
+import attrs
+import httpx2
+from anyio.abc import TaskStatus
+from starlette.types import ASGIApp
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from rtcore import Message
+from rtcore_adapters import RealtimeApp, Settings
+from rtcore_adapters.hosting import Beside
+from rtcore_transports import Driver, EndpointConfig, serve
+
+__all__ = [
+    "HOSTS",
+    "NATIVE",
+    "TIMEOUT",
+    "Client",
+    "Host",
+    "HostKind",
+    "Stream",
+    "ask",
+    "error_code",
+    "errors_of_ours",
+    "free_socket",
+    "get",
+    "masked_frame",
+    "raw_upgrade",
+    "raw_websocket",
+    "read_all",
+    "read_frames",
+    "read_head",
+    "read_response",
+    "run_host",
+]
+
+#: What takes longer than this has failed; nothing waits for it to pass.
+TIMEOUT: Final = 10.0
+
+Say: TypeAlias = "str | bytes | Message"
+
+
+@attrs.frozen
+class HostKind:
+    """What serves, under which event loop, and whether the realtime application is mounted in FastAPI."""
+
+    server: str
+    backend: str
+    mounted: bool = False
+
+    def __str__(self) -> str:
+        mounted = "-mounted" if self.mounted else ""
+        return f"{self.server}-{self.backend}{mounted}"
+
+
+NATIVE: Final = (HostKind("native", "asyncio"), HostKind("native", "trio"))
+HOSTS: Final = (
+    *NATIVE,
+    HostKind("hypercorn", "asyncio"),
+    HostKind("hypercorn", "trio"),
+    HostKind("uvicorn", "asyncio"),
+    HostKind("native", "trio", mounted=True),
+    HostKind("uvicorn", "asyncio", mounted=True),
+)
+
+
+class Host:
+    """A running host.
+
+    Attributes:
+        realtime: What it serves.
+        portal: Runs functions in its event loop.
+        port: Where it listens, on loopback.
+        prefix: Under which `realtime` is found there.
+    """
+
+    def __init__(
+        self,
+        kind: HostKind,
+        realtime: RealtimeApp,
+        portal: anyio.from_thread.BlockingPortal,
+        port: int,
+        prefix: str,
+        stop: Callable[[], None],
+    ) -> None:
+        self.kind = kind
+        self.realtime = realtime
+        self.portal = portal
+        self.port = port
+        self.prefix = prefix
+        self.stop = stop
+        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{port}{prefix}", timeout=TIMEOUT)
+
+    @contextmanager
+    def client(self, query: str = "", path: str = "/ws", **options: Any) -> Iterator[Client]:
+        """Open a WebSocket and read its ``connected``."""
+        with self.websocket(path, query, **options) as websocket:
+            yield Client(websocket)
+
+    def websocket(self, path: str = "/ws", query: str = "", **options: Any) -> ClientConnection:
+        """Open a WebSocket, of which nothing is read."""
+        options = {"max_size": None, "max_queue": None, "close_timeout": TIMEOUT, "open_timeout": TIMEOUT} | options
+        return connect(f"ws://127.0.0.1:{self.port}{self.prefix}{path}?{query}", proxy=None, **options)
+
+    def own_websocket(self, path: str, **options: Any) -> ClientConnection:
+        """Open a WebSocket of the application beside."""
+        return connect(f"ws://127.0.0.1:{self.port}{path}", proxy=None, compression=None, **options)
+
+    @contextmanager
+    def stream(self, query: str = "", path: str = "/events") -> Iterator[Stream]:
+        """Open an event stream and read its ``retry`` and its ``connected``."""
+        with self.http.stream("GET", f"{path}?{query}") as response:
+            opened = Stream(response)  # without a name it would be collected, and with it the response
+            yield opened
+
+    def wait_until_empty(self) -> None:
+        """Wait until the connections of tests before are gone: hosts notice that after the client has moved on."""
+        self.wait_for(lambda: self.http.get("/stats").json()["total_connections"] == 0)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Ask until something holds."""
+        until = time.monotonic() + TIMEOUT
+        while not condition():
+            assert time.monotonic() < until, "it never came to hold"
+
+    def connect(self) -> socket.socket:
+        """Open a plain TCP connection."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
+
+    def post(self, path: str, body: object) -> Message:
+        """Post JSON that must be taken; returns the answer."""
+        response = self.http.post(path, json=body)
+        assert response.status_code == 200, response.text
+        answer: Message = response.json()
+        return answer
+
+
+class Client:
+    """A WebSocket client of the realtime protocol, on a library that is not ours."""
+
+    def __init__(self, websocket: ClientConnection) -> None:
+        self.websocket = websocket
+        self.connected = self.hear()
+        assert self.connected["type"] == "connected"
+        self.connection_id = str(self.connected["connection_id"])
+        self._asked = 0
+
+    def hear(self) -> dict[str, Any]:
+        """Return the next message."""
+        text = self.websocket.recv(timeout=TIMEOUT)
+        assert isinstance(text, str)
+        message: dict[str, Any] = json.loads(text)
+        return message
+
+    def hear_type(self, kind: str) -> dict[str, Any]:
+        """Return the next message of a type, passing over others."""
+        while (message := self.hear())["type"] != kind:
+            pass
+        return message
+
+    def say(self, message: Say) -> None:
+        """Send a message, or text or bytes as they are."""
+        self.websocket.send(message if isinstance(message, str | bytes) else json.dumps(message))
+
+    def ask(self, command: str, **data: object) -> dict[str, Any]:
+        """Send a command; returns its answer, passing over all else."""
+        self._asked += 1
+        identifier = f"ask-{self._asked}"
+        self.say({"type": "command", "command": command, "data": data, "id": identifier})
+        while (answer := self.hear()).get("id") != identifier or answer["type"] not in ("response", "error"):
+            pass
+        return answer
+
+    def join(self, channel: str) -> dict[str, Any]:
+        """Join a channel; returns what joining answers."""
+        answer = self.ask("join_channel", channel=channel)
+        assert answer["ok"] is True
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    def closed(self) -> tuple[int, str]:
+        """Wait for the end, passing over messages; returns the close code and reason."""
+        try:
+            while True:
+                self.hear()
+        except ConnectionClosed as error:
+            assert error.rcvd is not None, "the connection ended without a Close frame"
+            return error.rcvd.code, error.rcvd.reason
+
+
+class Stream:
+    """A client of an event stream, on a library that is not ours, and a parser that is as simple as can be.
+
+    Attributes:
+        events: What was read so far, as fields and their values; comments left out.
+    """
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self.response = response
+        assert response.status_code == 200, response.read()
+        self._lines = _lines(response)
+        self.retry = self.next_event()
+        self.connected = self.hear()
+        assert self.connected["type"] == "connected"
+        self.connection_id = str(self.connected["connection_id"])
+
+    def next_event(self) -> dict[str, str]:
+        """Return the fields of the next event."""
+        fields: dict[str, str] = {}
+        for line in self._lines:
+            if not line and fields:
+                return fields
+            name, _, value = line.partition(": ")
+            if name:
+                fields[name] = value
+        raise EOFError("the stream has ended")
+
+    def hear(self) -> dict[str, Any]:
+        """Return the message of the next event; named ones tell their name in ``"$event"``."""
+        fields = self.next_event()
+        message: dict[str, Any] = json.loads(fields["data"])
+        if "event" in fields:
+            message["$event"] = fields["event"]
+        return message
+
+    def hear_type(self, kind: str) -> dict[str, Any]:
+        """Return the next message of a type, passing over others."""
+        while (message := self.hear())["type"] != kind:
+            pass
+        return message
+
+
+def _lines(response: httpx2.Response) -> Iterator[str]:
+    """Split at LF alone: `iter_lines` splits where ``str.splitlines`` does, in the midst of somebody's text."""
+    rest = b""
+    for chunk in response.iter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode()
+
+
+def free_socket() -> socket.socket:
+    """Return a listening socket on a free port of loopback."""
+    return socket.create_server(("127.0.0.1", 0), backlog=4096)
+
+
+@contextmanager
+def run_host(
+    kind: HostKind, settings: Settings, app: ASGIApp | None = None, *, beside: ASGIApp | None = None
+) -> Iterator[Host]:
+    """Serve the realtime application until the context ends.
+
+    Args:
+        kind: By what.
+        settings: Of the realtime application.
+        app: What to serve instead.
+        beside: What to serve beside it.
+    """
+    realtime = RealtimeApp(settings)
+    prefix = realtime.prefix
+    served: ASGIApp = app or (realtime if beside is None else Beside(realtime, beside))
+    driver, config = realtime.driver, realtime.config
+    if kind.mounted:
+        from fastapi import FastAPI
+
+        outer = FastAPI()
+        outer.mount("/live", realtime)
+        served, prefix = outer, "/live"
+        # The native server's own endpoints stay out of the way: it is a host like any other here.
+        driver, config = Driver(), EndpointConfig(prefix="/elsewhere")
+    run = {"native": _run_native, "hypercorn": _run_hypercorn, "uvicorn": _run_uvicorn}[kind.server]
+    with ExitStack() as stack:
+        sock = stack.enter_context(free_socket())
+        port = sock.getsockname()[1]
+        portal = stack.enter_context(anyio.from_thread.start_blocking_portal(kind.backend))
+
+        async def start(*, task_status: TaskStatus[Callable[[], None]]) -> None:
+            await run(served, driver, config, settings, sock, task_status)
+
+        future, stop = portal.start_task(start)
+        host = Host(kind, realtime, portal, port, prefix, lambda: portal.call(stop))
+        try:
+            yield host
+        finally:
+            host.http.close()
+            if not future.done():
+                host.stop()
+            future.result(TIMEOUT)
+
+
+async def _run_native(
+    app: ASGIApp,
+    driver: Driver,
+    config: EndpointConfig,
+    settings: Settings,
+    sock: socket.socket,
+    task_status: TaskStatus[Callable[[], None]],
+) -> None:
+    shutdown = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+
+        async def run(*, task_status: TaskStatus[object]) -> None:
+            await serve(
+                driver,
+                app=app,
+                sockets=[sock],
+                config=config,
+                shutdown=shutdown,
+                shutdown_timeout=settings.realtime.shutdown_timeout,
+                task_status=task_status,
+            )
+
+        await tasks.start(run)
+        task_status.started(shutdown.set)
+
+
+async def _run_hypercorn(
+    app: ASGIApp,
+    driver: Driver,
+    config: EndpointConfig,
+    settings: Settings,
+    sock: socket.socket,
+    task_status: TaskStatus[Callable[[], None]],
+) -> None:
+    from hypercorn.config import Config
+
+    options = Config()
+    options.bind = [f"fd://{sock.detach()}"]
+    options.graceful_timeout = options.shutdown_timeout = settings.realtime.shutdown_timeout
+    options.websocket_max_message_size = config.websocket.max_message_size
+    options.loglevel = "CRITICAL"
+    shutdown = anyio.Event()
+
+    async def stopped() -> None:
+        task_status.started(shutdown.set)
+        await shutdown.wait()
+        # As `rtcore serve --server hypercorn` does.
+        driver.drain()
+
+    application: Any = app
+    if anyio.get_cancelled_exc_class().__module__.startswith("trio"):
+        from hypercorn.trio import serve as serve_on_trio
+
+        await serve_on_trio(application, options, shutdown_trigger=stopped)
+    else:
+        from hypercorn.asyncio import serve as serve_on_asyncio
+
+        await serve_on_asyncio(application, options, shutdown_trigger=stopped)
+
+
+async def _run_uvicorn(
+    app: ASGIApp,
+    driver: Driver,
+    config: EndpointConfig,
+    settings: Settings,
+    sock: socket.socket,
+    task_status: TaskStatus[Callable[[], None]],
+) -> None:
+    import uvicorn
+
+    options = uvicorn.Config(
+        app,
+        ws_max_size=config.websocket.max_message_size,
+        timeout_graceful_shutdown=int(settings.realtime.shutdown_timeout) or 1,
+        log_level="critical",
+    )
+    server = uvicorn.Server(options)
+
+    def stop() -> None:
+        driver.drain()
+        server.should_exit = True
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.serve, [sock])
+        task_status.started(stop)
+
+
+def raw_upgrade(path: str = "/realtime/ws", headers: str = "") -> bytes:
+    """Return the bytes of a WebSocket handshake."""
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
+    ).encode()
+
+
+def read_head(sock: socket.socket) -> tuple[int, bytes, bytes]:
+    """Read the head of an HTTP response; returns the status, the head and what came with it."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = sock.recv(65536)
+        assert more, f"the connection ended after {data!r}"
+        data += more
+    head, _, rest = data.partition(b"\r\n\r\n")
+    return int(head.split(b" ", 2)[1]), head, rest
+
+
+def read_response(sock: socket.socket, *, has_body: bool = True) -> tuple[int, bytes, bytes]:
+    """Read an HTTP response that tells its length; returns the status, the head and the body."""
+    status, head, body = read_head(sock)
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]) if has_body else 0
+    while len(body) < length:
+        body += sock.recv(65536)
+    assert len(body) == length
+    return status, head, body
+
+
+def get(path: str, *headers: str, method: str = "GET") -> bytes:
+    """Return the head of a request."""
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
+
+
+def ask(host: Host, request: bytes) -> tuple[int, bytes, bytes]:
+    """Send a request that is the last on its connection; returns the status, the head and the body."""
+    with host.connect() as sock:
+        sock.sendall(request)
+        status, head, rest = read_head(sock)
+        return status, head, rest + read_all(sock)
+
+
+def error_code(body: bytes) -> str:
+    """Return the code of an error, which must have the one shape."""
+    content = json.loads(body)
+    assert list(content) == ["error"]
+    assert sorted(content["error"]) == ["code", "message"]
+    return str(content["error"]["code"])
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Read until the peer ends the connection, by whatever means."""
+    data = b""
+    try:
+        while more := sock.recv(65536):
+            data += more
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def raw_websocket(host: Host, query: str = "", *, receive_buffer: int | None = None) -> socket.socket:
+    """Open a WebSocket as a bare socket, of which nothing but the handshake is read."""
+    sock = socket.socket()
+    sock.settimeout(TIMEOUT)
+    if receive_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.connect(("127.0.0.1", host.port))
+    sock.sendall(raw_upgrade(f"{host.prefix}/ws?{query}"))
+    data = b""
+    while not data.endswith(b"\r\n\r\n"):
+        # Byte by byte: the first frames stay where they are.
+        data += sock.recv(1)
+    assert data.startswith(b"HTTP/1.1 101 "), data
+    return sock
+
+
+def masked_frame(payload: bytes, opcode: int = 1) -> bytes:
+    """Return a final frame of a client, masked with zeros."""
+    size = len(payload)
+    if size < 126:
+        length = bytes([0x80 | size])
+    elif size < 65536:
+        length = b"\xfe" + struct.pack("!H", size)
+    else:
+        length = b"\xff" + struct.pack("!Q", size)
+    return bytes([0x80 | opcode]) + length + bytes(4) + payload
+
+
+def read_frames(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """Read frames of a server, opcode and payload, until it ends the connection or sends a Close frame."""
+    with sock.makefile("rb") as file:
+        while head := file.read(2):
+            size = head[1]
+            if size >= 126:
+                size = int.from_bytes(file.read(2 if size == 126 else 8), "big")
+            opcode = head[0] & 0x0F
+            yield opcode, file.read(size)
+            if opcode == 8:
+                return
+
+
+@contextmanager
+def errors_of_ours() -> Iterator[list[logging.LogRecord]]:
+    """Collect what is logged by us as an error."""
+    found: list[logging.LogRecord] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            record.getMessage()
+            found.append(record)
+
+    collector = Collector(logging.ERROR)
+    logger = logging.getLogger("rtcore")
+    logger.addHandler(collector)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(collector)
