@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
 import anyio
-
 from starlette.websockets import WebSocketDisconnect
 
 from rtcore import Encoded, disconnect_message, encode

@@ -15,6 +15,7 @@ import anyio
 import anyio.from_thread
 import attrs
 import httpx2
+import pytest
 from anyio.abc import TaskStatus
 from starlette.types import ASGIApp
 from websockets.exceptions import ConnectionClosed
@@ -194,12 +195,11 @@ class Client:
 
     def closed(self) -> tuple[int, str]:
         """Wait for the end, passing over messages; returns the close code and reason."""
-        try:
+        with pytest.raises(ConnectionClosed) as ended:
             while True:
                 self.hear()
-        except ConnectionClosed as error:
-            assert error.rcvd is not None, "the connection ended without a Close frame"
-            return error.rcvd.code, error.rcvd.reason
+        assert ended.value.rcvd is not None, "the connection ended without a Close frame"
+        return ended.value.rcvd.code, ended.value.rcvd.reason
 
 
 class Stream:

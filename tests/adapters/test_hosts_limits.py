@@ -61,14 +61,17 @@ def test_full(kind: HostKind) -> None:
 
 @each_host
 def test_nobody_may_say_who_they_are(kind: HostKind) -> None:
-    with run_host(kind, Settings()) as host:
-        with host.client("user_id=ann") as client, host.stream("user_id=ann") as stream:
-            assert client.connected["user_id"] is None
-            assert stream.connected["user_id"] is None
-            host.post("/send", {"user_id": "ann", "data": "secret"})
-            host.post("/broadcast", {"data": "all"})
-            assert client.hear()["data"] == "all"
-            assert stream.hear()["data"] == "all"
+    with (
+        run_host(kind, Settings()) as host,
+        host.client("user_id=ann") as client,
+        host.stream("user_id=ann") as stream,
+    ):
+        assert client.connected["user_id"] is None
+        assert stream.connected["user_id"] is None
+        host.post("/send", {"user_id": "ann", "data": "secret"})
+        host.post("/broadcast", {"data": "all"})
+        assert client.hear()["data"] == "all"
+        assert stream.hear()["data"] == "all"
 
 
 @each_host
