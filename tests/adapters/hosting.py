@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -30,10 +31,12 @@ __all__ = [
     "HOSTS",
     "NATIVE",
     "TIMEOUT",
+
     "Client",
     "Host",
     "HostKind",
     "Stream",
+    "Tls",
     "ask",
     "error_code",
     "errors_of_ours",
@@ -79,6 +82,14 @@ HOSTS: Final = (
 )
 
 
+@attrs.frozen
+class Tls:
+    """The contexts of a server and of the clients that trust it."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+
 class Host:
     """A running host.
 
@@ -97,14 +108,21 @@ class Host:
         port: int,
         prefix: str,
         stop: Callable[[], None],
+        tls: Tls | None = None,
     ) -> None:
         self.kind = kind
+        self._tls = tls
         self.realtime = realtime
         self.portal = portal
         self.port = port
         self.prefix = prefix
         self.stop = stop
-        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{port}{prefix}", timeout=TIMEOUT)
+        secure = "" if tls is None else "s"
+        self._websockets = f"ws{secure}://127.0.0.1:{port}"
+        verify = True if tls is None else tls.client
+        self.http = httpx2.Client(
+            base_url=f"http{secure}://127.0.0.1:{port}{prefix}", timeout=TIMEOUT, verify=verify, trust_env=False
+        )
 
     @contextmanager
     def client(self, query: str = "", path: str = "/ws", **options: Any) -> Iterator[Client]:
@@ -115,11 +133,13 @@ class Host:
     def websocket(self, path: str = "/ws", query: str = "", **options: Any) -> ClientConnection:
         """Open a WebSocket, of which nothing is read."""
         options = {"max_size": None, "max_queue": None, "close_timeout": TIMEOUT, "open_timeout": TIMEOUT} | options
-        return connect(f"ws://127.0.0.1:{self.port}{self.prefix}{path}?{query}", proxy=None, **options)
+        if self._tls is not None:
+            options["ssl"] = self._tls.client
+        return connect(f"{self._websockets}{self.prefix}{path}?{query}", proxy=None, **options)
 
     def own_websocket(self, path: str, **options: Any) -> ClientConnection:
         """Open a WebSocket of the application beside."""
-        return connect(f"ws://127.0.0.1:{self.port}{path}", proxy=None, compression=None, **options)
+        return connect(f"{self._websockets}{path}", proxy=None, compression=None, **options)
 
     @contextmanager
     def stream(self, query: str = "", path: str = "/events") -> Iterator[Stream]:
@@ -196,8 +216,7 @@ class Client:
     def closed(self) -> tuple[int, str]:
         """Wait for the end, passing over messages; returns the close code and reason."""
         with pytest.raises(ConnectionClosed) as ended:
-            while True:
-                self.hear()
+            list(iter(self.hear, None))
         assert ended.value.rcvd is not None, "the connection ended without a Close frame"
         return ended.value.rcvd.code, ended.value.rcvd.reason
 
@@ -260,7 +279,12 @@ def free_socket() -> socket.socket:
 
 @contextmanager
 def run_host(
-    kind: HostKind, settings: Settings, app: ASGIApp | None = None, *, beside: ASGIApp | None = None
+    kind: HostKind,
+    settings: Settings,
+    app: ASGIApp | None = None,
+    *,
+    beside: ASGIApp | None = None,
+    tls: Tls | None = None,
 ) -> Iterator[Host]:
     """Serve the realtime application until the context ends.
 
@@ -269,6 +293,7 @@ def run_host(
         settings: Of the realtime application.
         app: What to serve instead.
         beside: What to serve beside it.
+        tls: Makes it HTTPS and WSS; on native hosts only.
     """
     realtime = RealtimeApp(settings)
     prefix = realtime.prefix
@@ -289,10 +314,13 @@ def run_host(
         portal = stack.enter_context(anyio.from_thread.start_blocking_portal(kind.backend))
 
         async def start(*, task_status: TaskStatus[Callable[[], None]]) -> None:
-            await run(served, driver, config, settings, sock, task_status)
+            if tls is None:
+                await run(served, driver, config, settings, sock, task_status)
+            else:
+                await _run_native(served, driver, config, settings, sock, task_status, tls.server)
 
         future, stop = portal.start_task(start)
-        host = Host(kind, realtime, portal, port, prefix, lambda: portal.call(stop))
+        host = Host(kind, realtime, portal, port, prefix, lambda: portal.call(stop), tls)
         try:
             yield host
         finally:
@@ -309,6 +337,7 @@ async def _run_native(
     settings: Settings,
     sock: socket.socket,
     task_status: TaskStatus[Callable[[], None]],
+    ssl_context: ssl.SSLContext | None = None,
 ) -> None:
     shutdown = anyio.Event()
     async with anyio.create_task_group() as tasks:
@@ -319,6 +348,7 @@ async def _run_native(
                 app=app,
                 sockets=[sock],
                 config=config,
+                ssl_context=ssl_context,
                 shutdown=shutdown,
                 shutdown_timeout=settings.realtime.shutdown_timeout,
                 task_status=task_status,

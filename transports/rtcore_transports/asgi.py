@@ -147,6 +147,7 @@ class HttpExchange:
         self._carrier = carrier
         self._request = request
         self._body_read = False
+        self._body_left = False
         self._disconnected = False
         self._fault: Refusal | None = None
         self._responded = anyio.Event()
@@ -217,7 +218,7 @@ class HttpExchange:
         """Read what the application has not, within limits: only then can the connection carry another request."""
         left = _MAX_SKIPPED
         with anyio.move_on_after(_SKIP_TIMEOUT), suppress(h11.RemoteProtocolError):
-            while self._http.their_state is h11.SEND_BODY and not self._http.they_are_waiting_for_100_continue:
+            while self._http.their_state is h11.SEND_BODY and not self._body_left:
                 if self._http.next_event() is h11.NEED_DATA:
                     data = await self._carrier.receive()
                     left -= len(data)
@@ -259,6 +260,7 @@ class HttpExchange:
                 raise RuntimeError("there is no response under way for this body")
             if self._http.our_state is h11.SEND_RESPONSE:
                 if self._leaves_body():
+                    self._body_left = True
                     # "A server that does not support persistent connections MUST send the "close" connection option in
                     # every response message" (RFC 9112, section 9.3): without it the next request would be lost.
                     headers = [*self._head.headers, (b"connection", b"close")]
@@ -335,8 +337,8 @@ async def serve_websocket(app: ASGIApp, scope: Scope, link: WebSocketLink, subpr
             if link.open:
                 link.send(Close(message.get("code", 1000), message.get("reason") or ""))
         elif kind == "websocket.send" and accepted:
-            if not link.open:
-                raise ClientDisconnected("the WebSocket is closing")
+            if not link.open or link.gone:
+                raise ClientDisconnected("the client is gone, or about to be")
             text = message.get("text")
             link.send(SendBytes(message["bytes"]) if text is None else SendText(text))
             await link.drain()

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Protocol
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import ByteStream, TaskGroup
 
 __all__ = ["READ_SIZE", "Carrier", "SocketCarrier", "StreamCarrier"]
@@ -58,7 +59,7 @@ class Carrier(Protocol):
     def on_overflow(self, callback: Callable[[], None] | None) -> None:
         """Have `callback` called, once, when a write finds the backlog full.
 
-        That write is dropped, and so are all others until `discard`.
+        That write is dropped, and until `discard` so are all others that would have to wait.
         """
         ...
 
@@ -137,10 +138,13 @@ class _Backlog:
             self.drained = None
 
     async def wait(self) -> None:
-        if self.items:
-            if self.drained is None:
-                self.drained = anyio.Event()
-            await self.drained.wait()
+        if not self.items:
+            # Whoever only ever writes and drains lets others run all the same.
+            await anyio.lowlevel.checkpoint()
+            return
+        if self.drained is None:
+            self.drained = anyio.Event()
+        await self.drained.wait()
 
 
 class SocketCarrier:
@@ -153,14 +157,28 @@ class SocketCarrier:
         max_messages: Likewise, in messages.
     """
 
-    __slots__ = ("_aborted", "_backlog", "_closed", "_failed", "_head_started", "_recv", "_send", "_socket", "_tasks")
+    __slots__ = (
+        "_aborted",
+        "_backlog",
+        "_clear",
+        "_closed",
+        "_failed",
+        "_head_started",
+        "_recv",
+        "_send",
+        "_socket",
+        "_tasks",
+    )
 
     def __init__(
         self, sock: socket.socket, *, tasks: TaskGroup, max_bytes: int = 2**22, max_messages: int = 1000
     ) -> None:
-        self._socket = sock
+        # Nothing waits to be written, and nobody is writing it: what comes goes straight to the socket. This one flag
+        # and the bound method are all that most writes look at; each further object would be a cache line or two.
+        self._clear = True
         self._send = sock.send
         self._recv = sock.recv
+        self._socket = sock
         self._tasks = tasks
         self._backlog = _Backlog(max_bytes, max_messages)
         self._head_started = False
@@ -197,11 +215,8 @@ class SocketCarrier:
 
     def write(self, data: bytes, messages: int = 1) -> None:
         """See `Carrier.write`."""
-        backlog = self._backlog
-        if backlog.items:
-            backlog.append(data, messages)
-            return
-        if self._closed:
+        if not self._clear:
+            self._keep(data, messages)
             return
         try:
             sent = self._send(data)
@@ -212,8 +227,7 @@ class SocketCarrier:
             return
         if sent != len(data):
             self._head_started = sent > 0
-            backlog.append(memoryview(data)[sent:] if sent else data, messages)
-            self._tasks.start_soon(self._write_backlog)
+            self._keep(memoryview(data)[sent:] if sent else data, messages)
 
     async def drain(self) -> None:
         """See `Carrier.drain`."""
@@ -246,6 +260,7 @@ class SocketCarrier:
         if self._closed:
             return
         self._closed = True
+        self._clear = False
         self._aborted.set()
         self._head_started = False
         self._backlog.keep(0)
@@ -262,9 +277,17 @@ class SocketCarrier:
             await self._aborted.wait()
         self.abort()
 
+    def _keep(self, data: bytes | memoryview, messages: int) -> None:
+        if self.gone:
+            return
+        self._backlog.append(data, messages)
+        if self._clear:
+            self._clear = False
+            self._tasks.start_soon(self._write_backlog)
+
     async def _write_backlog(self) -> None:
         backlog = self._backlog
-        while backlog.items and not self._closed:
+        while backlog.items and not self.gone:
             try:
                 await anyio.wait_writable(self._socket)
                 while backlog.items:
@@ -280,10 +303,12 @@ class SocketCarrier:
                 continue
             except (OSError, ValueError, anyio.ClosedResourceError):
                 self._fail()
+        self._clear = not self.gone
 
     def _fail(self) -> None:
         # The reader is told by its own next read, and ends the connection; writes until then go nowhere.
         self._failed = True
+        self._clear = False
         self._head_started = False
         self._backlog.keep(0)
         if not self._closed:

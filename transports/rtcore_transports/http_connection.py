@@ -109,7 +109,11 @@ class HttpConnection:
                 self._refuse(_malformed(status, error))
                 return None
             if isinstance(event, h11.Request):
-                return event
+                if event.http_version in (b"1.0", b"1.1"):
+                    return event
+                version = event.http_version.decode()
+                self._refuse(Refusal("unsupported_version", f"this server speaks HTTP/1.1, not HTTP/{version}", 505))
+                return None
             if event is not h11.NEED_DATA:
                 return None
             self._http.receive_data(await self._carrier.receive())

@@ -52,7 +52,7 @@ async def serve(
         app: An ASGI application; without one, everything else is answered 404.
         host: The name or address to listen on.
         port: The port, or 0 for a free one.
-        sockets: Listening sockets to accept from instead; the caller closes them.
+        sockets: Listening sockets to accept from instead; closed once nothing more is accepted.
         config: What the realtime endpoints offer.
         ssl_context: Makes it HTTPS and WSS.
         shutdown: Set it to stop: nothing more is accepted, every client is told to come back (``disconnect``, then
@@ -73,6 +73,9 @@ async def serve(
                 await anyio.create_tcp_listener(local_host=host, local_port=port, backlog=_BACKLOG)
             )
             sockets = [each.extra(SocketAttribute.raw_socket) for each in listener.listeners]
+        else:
+            for sock in sockets:
+                stack.callback(sock.close)
         address: Address = sockets[0].getsockname()[:2]
         scheme = "http" if ssl_context is None else "https"
         service = Service(driver, app or _not_found, config or EndpointConfig(), scheme, address, lifespan.state)

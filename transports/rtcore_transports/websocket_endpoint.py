@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, assert_never
 
 from rtcore import CloseCode, Encoded, Refusal, Transport, disconnect_message, encode
@@ -59,18 +59,28 @@ class WebSocketLink:
     """A `rtcore.WebSocket` on a carrier, under the driver's clock.
 
     Attributes:
-        open: Whether messages may be sent. Read for every delivery, hence no property.
         closed: How it ended, once it has.
+        on_closing: Called, if set, when messages may no longer be sent.
     """
 
     def __init__(self, machine: WebSocket, carrier: Carrier, driver: Driver) -> None:
-        self.open = False
         self.closed: Closed | None = None
+        self.on_closing: Callable[[], None] | None = None
         self._machine = machine
         self._carrier = carrier
         self._driver = driver
         self._reading = False
         self._attentive_at = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether messages may be sent."""
+        return self._machine.state is WebSocketState.OPEN
+
+    @property
+    def gone(self) -> bool:
+        """Whether what is sent goes nowhere, though nobody has read of the end yet."""
+        return self._carrier.gone
 
     def send(self, command: WebSocketCommand) -> list[WebSocketEffect]:
         """Carry out a command; returns the effects that are not the link's own to carry out."""
@@ -114,7 +124,8 @@ class WebSocketLink:
                     self._carrier.abort()
             else:
                 rest.append(effect)
-        self.open = self._machine.state is WebSocketState.OPEN
+        if self.on_closing is not None and not self.open:
+            self.on_closing()
         self._driver.rekey(self)
         return rest
 
@@ -142,27 +153,30 @@ class RealtimeWebSocket:
         connection_id: The id that the node knows it by.
     """
 
+    # All that a delivery looks at is the first two.
+    __slots__ = ("_carrier", "_connection_id", "_driver", "_link", "_listening", "_overflowed", "_write")
+
     def __init__(self, link: WebSocketLink, carrier: Carrier, driver: Driver, connection_id: str) -> None:
+        self._listening = True
+        self._write = carrier.write
         self._link = link
         self._carrier = carrier
         self._driver = driver
         self._connection_id = connection_id
-        self._deaf = False
+        self._overflowed = False
 
     def deliver(self, batch: Batch) -> None:
         """See `rtcore_transports.fanout.Outlet`."""
-        # "the endpoint MUST NOT send any more data frames" after its Close frame (RFC 6455, section 5.5.1), and the
-        # link may have sent one of its own accord.
-        if self._link.open and not self._deaf:
-            self._carrier.write(batch.frames, batch.count)
+        if self._listening:
+            self._write(batch.frames, batch.count)
 
     def close(self, code: int, reason: str) -> None:
         """See `rtcore_transports.fanout.Outlet`."""
-        if self._deaf:
+        if self._overflowed:
             # Its backlog is full of what it was to hear: it hears instead why it will not.
             self._carrier.discard()
             self._carrier.write(encode(disconnect_message(code, reason)).frame)
-        self._deaf = True
+        self._listening = False
         if self._link.open:
             self._link.send(Close(code, reason))
 
@@ -174,6 +188,8 @@ class RealtimeWebSocket:
         """
         driver = self._driver
         early = self._link.send(Accept())
+        self._link.on_closing = self._stop_listening
+        self._listening = self._link.open
         if isinstance(admission, Admission):
             admission = driver.node.admit(Transport.WEBSOCKET) or admission
         if isinstance(admission, Refusal):
@@ -219,6 +235,12 @@ class RealtimeWebSocket:
         self._carrier.write(message.frame)
         self._link.send(Close(code, refusal.code))
 
+    def _stop_listening(self) -> None:
+        # "the endpoint MUST NOT send any more data frames" after its Close frame (RFC 6455, section 5.5.1), and the
+        # link may have sent one of its own accord.
+        self._listening = False
+
     def _overflow(self) -> None:
-        self._deaf = True
+        self._listening = False
+        self._overflowed = True
         self._driver.slow(self._connection_id, self)
