@@ -31,7 +31,6 @@ __all__ = [
     "HOSTS",
     "NATIVE",
     "TIMEOUT",
-
     "Client",
     "Host",
     "HostKind",
