@@ -231,8 +231,9 @@ def _as_line(message: Message) -> str:
     if message.get("type") in ("user_joined", "user_left"):
         verb = "joins" if message["type"] == "user_joined" else "leaves"
         return f"{where}{message.get('user_id') or message.get('connection_id')} {verb}"
-    for field in ("text", "message", "data", "content"):
-        if isinstance(message.get(field), str):
-            return f"{where}{who}{message[field]}"
+    for part in (message, message.get("data")):
+        for field in ("text", "message", "data", "content"):
+            if isinstance(part, dict) and isinstance(part.get(field), str):
+                return f"{where}{who}{part[field]}"
     rest = {name: value for name, value in message.items() if name not in ("meta", "channel", "id")}
     return f"{where}{who}{encode(rest).text}"
