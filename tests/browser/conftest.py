@@ -26,9 +26,13 @@ _ARGUMENTS = (
 expect.set_options(timeout=30_000)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The browser; each test has profiles of its own in it."""
+    """The browser; each test has profiles of its own in it.
+
+    Not for the whole session: as long as it is there Playwright's event loop runs in this thread, beside which no test of
+    another folder could run one of its own.
+    """
     path = shutil.which("chromium")
     if path is None:
         pytest.fail("chromium is missing: 'make test' installs it, or your system's packages do", pytrace=False)
