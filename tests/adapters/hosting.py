@@ -1,25 +1,21 @@
-"""Hosts to test on, each running in a thread with an event loop of its own, and clients that are not ours."""
+"""Hosts to test on, each running in a thread with an event loop of its own."""
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import ssl
-import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import anyio
 import anyio.from_thread
 import attrs
 import httpx2
-import pytest
 from anyio.abc import TaskStatus
 from starlette.types import ASGIApp
-from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from rtcore import Message
@@ -27,34 +23,20 @@ from rtcore_adapters import RealtimeApp, Settings
 from rtcore_adapters.hosting import Beside
 from rtcore_transports import Driver, EndpointConfig, serve
 
+from .clients import TIMEOUT, Client, Stream, raw_upgrade, read_all, read_head
+
 __all__ = [
     "HOSTS",
     "NATIVE",
-    "TIMEOUT",
-    "Client",
     "Host",
     "HostKind",
-    "Stream",
     "Tls",
     "ask",
-    "error_code",
     "errors_of_ours",
     "free_socket",
-    "get",
-    "masked_frame",
-    "raw_upgrade",
     "raw_websocket",
-    "read_all",
-    "read_frames",
-    "read_head",
-    "read_response",
     "run_host",
 ]
-
-#: What takes longer than this has failed; nothing waits for it to pass.
-TIMEOUT: Final = 10.0
-
-Say: TypeAlias = "str | bytes | Message"
 
 
 @attrs.frozen
@@ -138,7 +120,8 @@ class Host:
 
     def own_websocket(self, path: str, **options: Any) -> ClientConnection:
         """Open a WebSocket of the application beside."""
-        return connect(f"{self._websockets}{path}", proxy=None, compression=None, **options)
+        websocket: ClientConnection = connect(f"{self._websockets}{path}", proxy=None, compression=None, **options)
+        return websocket
 
     @contextmanager
     def stream(self, query: str = "", path: str = "/events") -> Iterator[Stream]:
@@ -167,108 +150,6 @@ class Host:
         assert response.status_code == 200, response.text
         answer: Message = response.json()
         return answer
-
-
-class Client:
-    """A WebSocket client of the realtime protocol, on a library that is not ours."""
-
-    def __init__(self, websocket: ClientConnection) -> None:
-        self.websocket = websocket
-        self.connected = self.hear()
-        assert self.connected["type"] == "connected"
-        self.connection_id = str(self.connected["connection_id"])
-        self._asked = 0
-
-    def hear(self) -> dict[str, Any]:
-        """Return the next message."""
-        text = self.websocket.recv(timeout=TIMEOUT)
-        assert isinstance(text, str)
-        message: dict[str, Any] = json.loads(text)
-        return message
-
-    def hear_type(self, kind: str) -> dict[str, Any]:
-        """Return the next message of a type, passing over others."""
-        while (message := self.hear())["type"] != kind:
-            pass
-        return message
-
-    def say(self, message: Say) -> None:
-        """Send a message, or text or bytes as they are."""
-        self.websocket.send(message if isinstance(message, str | bytes) else json.dumps(message))
-
-    def ask(self, command: str, **data: object) -> dict[str, Any]:
-        """Send a command; returns its answer, passing over all else."""
-        self._asked += 1
-        identifier = f"ask-{self._asked}"
-        self.say({"type": "command", "command": command, "data": data, "id": identifier})
-        while (answer := self.hear()).get("id") != identifier or answer["type"] not in ("response", "error"):
-            pass
-        return answer
-
-    def join(self, channel: str) -> dict[str, Any]:
-        """Join a channel; returns what joining answers."""
-        answer = self.ask("join_channel", channel=channel)
-        assert answer["ok"] is True
-        data: dict[str, Any] = answer["data"]
-        return data
-
-    def closed(self) -> tuple[int, str]:
-        """Wait for the end, passing over messages; returns the close code and reason."""
-        with pytest.raises(ConnectionClosed) as ended:
-            list(iter(self.hear, None))
-        assert ended.value.rcvd is not None, "the connection ended without a Close frame"
-        return ended.value.rcvd.code, ended.value.rcvd.reason
-
-
-class Stream:
-    """A client of an event stream, on a library that is not ours, and a parser that is as simple as can be.
-
-    Attributes:
-        events: What was read so far, as fields and their values; comments left out.
-    """
-
-    def __init__(self, response: httpx2.Response) -> None:
-        self.response = response
-        assert response.status_code == 200, response.read()
-        self._lines = _lines(response)
-        self.retry = self.next_event()
-        self.connected = self.hear()
-        assert self.connected["type"] == "connected"
-        self.connection_id = str(self.connected["connection_id"])
-
-    def next_event(self) -> dict[str, str]:
-        """Return the fields of the next event."""
-        fields: dict[str, str] = {}
-        for line in self._lines:
-            if not line and fields:
-                return fields
-            name, _, value = line.partition(": ")
-            if name:
-                fields[name] = value
-        raise EOFError("the stream has ended")
-
-    def hear(self) -> dict[str, Any]:
-        """Return the message of the next event; named ones tell their name in ``"$event"``."""
-        fields = self.next_event()
-        message: dict[str, Any] = json.loads(fields["data"])
-        if "event" in fields:
-            message["$event"] = fields["event"]
-        return message
-
-    def hear_type(self, kind: str) -> dict[str, Any]:
-        """Return the next message of a type, passing over others."""
-        while (message := self.hear())["type"] != kind:
-            pass
-        return message
-
-
-def _lines(response: httpx2.Response) -> Iterator[str]:
-    """Split at LF alone: `iter_lines` splits where ``str.splitlines`` does, in the midst of somebody's text."""
-    rest = b""
-    for chunk in response.iter_bytes():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line.decode()
 
 
 def free_socket() -> socket.socket:
@@ -418,65 +299,12 @@ async def _run_uvicorn(
         task_status.started(stop)
 
 
-def raw_upgrade(path: str = "/realtime/ws", headers: str = "") -> bytes:
-    """Return the bytes of a WebSocket handshake."""
-    return (
-        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
-    ).encode()
-
-
-def read_head(sock: socket.socket) -> tuple[int, bytes, bytes]:
-    """Read the head of an HTTP response; returns the status, the head and what came with it."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        more = sock.recv(65536)
-        assert more, f"the connection ended after {data!r}"
-        data += more
-    head, _, rest = data.partition(b"\r\n\r\n")
-    return int(head.split(b" ", 2)[1]), head, rest
-
-
-def read_response(sock: socket.socket, *, has_body: bool = True) -> tuple[int, bytes, bytes]:
-    """Read an HTTP response that tells its length; returns the status, the head and the body."""
-    status, head, body = read_head(sock)
-    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]) if has_body else 0
-    while len(body) < length:
-        body += sock.recv(65536)
-    assert len(body) == length
-    return status, head, body
-
-
-def get(path: str, *headers: str, method: str = "GET") -> bytes:
-    """Return the head of a request."""
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
-
-
 def ask(host: Host, request: bytes) -> tuple[int, bytes, bytes]:
     """Send a request that is the last on its connection; returns the status, the head and the body."""
     with host.connect() as sock:
         sock.sendall(request)
         status, head, rest = read_head(sock)
         return status, head, rest + read_all(sock)
-
-
-def error_code(body: bytes) -> str:
-    """Return the code of an error, which must have the one shape."""
-    content = json.loads(body)
-    assert list(content) == ["error"]
-    assert sorted(content["error"]) == ["code", "message"]
-    return str(content["error"]["code"])
-
-
-def read_all(sock: socket.socket) -> bytes:
-    """Read until the peer ends the connection, by whatever means."""
-    data = b""
-    try:
-        while more := sock.recv(65536):
-            data += more
-    except ConnectionResetError:
-        pass
-    return data
 
 
 def raw_websocket(host: Host, query: str = "", *, receive_buffer: int | None = None) -> socket.socket:
@@ -493,31 +321,6 @@ def raw_websocket(host: Host, query: str = "", *, receive_buffer: int | None = N
         data += sock.recv(1)
     assert data.startswith(b"HTTP/1.1 101 "), data
     return sock
-
-
-def masked_frame(payload: bytes, opcode: int = 1) -> bytes:
-    """Return a final frame of a client, masked with zeros."""
-    size = len(payload)
-    if size < 126:
-        length = bytes([0x80 | size])
-    elif size < 65536:
-        length = b"\xfe" + struct.pack("!H", size)
-    else:
-        length = b"\xff" + struct.pack("!Q", size)
-    return bytes([0x80 | opcode]) + length + bytes(4) + payload
-
-
-def read_frames(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """Read frames of a server, opcode and payload, until it ends the connection or sends a Close frame."""
-    with sock.makefile("rb") as file:
-        while head := file.read(2):
-            size = head[1]
-            if size >= 126:
-                size = int.from_bytes(file.read(2 if size == 126 else 8), "big")
-            opcode = head[0] & 0x0F
-            yield opcode, file.read(size)
-            if opcode == 8:
-                return
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from rtcore import CommandError
 from rtcore_adapters import ConnectionManager, Settings
 from rtcore_adapters.settings import RealtimeSettings
 
-from .hosting import HOSTS, Client, Host, HostKind, run_host
+from .clients import Client
+from .hosting import HOSTS, Host, HostKind, run_host
 
 SETTINGS: Final = Settings(realtime=RealtimeSettings(max_connections=4))
 

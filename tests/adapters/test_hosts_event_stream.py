@@ -8,7 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from .hosting import Host, Stream
+from .clients import Stream
+from .hosting import Host
 
 # How it begins
 

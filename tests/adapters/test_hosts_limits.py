@@ -11,7 +11,8 @@ from websockets.exceptions import InvalidStatus
 from rtcore_adapters import Settings
 from rtcore_adapters.settings import RealtimeSettings, SseSettings, WebSocketSettings
 
-from .hosting import HOSTS, Client, Host, HostKind, raw_websocket, read_frames, run_host
+from .clients import Client, read_frames
+from .hosting import HOSTS, Host, HostKind, raw_websocket, run_host
 
 each_host = pytest.mark.parametrize("kind", HOSTS, ids=str)
 
@@ -19,8 +20,7 @@ each_host = pytest.mark.parametrize("kind", HOSTS, ids=str)
 def turned_away(host: Host) -> dict[str, object]:
     """Open a WebSocket that is turned away; returns what it is told before the close."""
     with host.websocket() as websocket:
-        client = Client.__new__(Client)
-        client.websocket = websocket
+        client = Client(websocket, welcome=False)
         farewell = client.hear()
         assert client.closed() == (1013, "full")
         return farewell

@@ -12,8 +12,9 @@ from websockets.exceptions import InvalidStatus
 
 from rtcore.messages import RESERVED_TYPES
 
+from .clients import Client, masked_frame, read_frames
 from .conftest import MAX_MESSAGE_SIZE
-from .hosting import Client, Host, masked_frame, raw_websocket, read_frames
+from .hosting import Host, raw_websocket
 
 # Connecting
 
@@ -41,8 +42,7 @@ def test_connection_ids_differ(host: Host) -> None:
 @pytest.mark.parametrize("query", ["channel=%24secret", "channel=", "user_id=%00", "channel=%ff"])
 def test_a_query_that_cannot_be(host: Host, query: str) -> None:
     with host.websocket(query=query) as websocket:
-        client = Client.__new__(Client)
-        client.websocket = websocket
+        client = Client(websocket, welcome=False)
         farewell = client.hear()
         assert (farewell["type"], farewell["code"], farewell["reconnect"]) == ("disconnect", 4400, False)
         assert farewell["reason"]

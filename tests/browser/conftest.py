@@ -30,8 +30,8 @@ expect.set_options(timeout=30_000)
 def chromium() -> Iterator[Browser]:
     """The browser; each test has profiles of its own in it.
 
-    Not for the whole session: as long as it is there Playwright's event loop runs in this thread, beside which no test of
-    another folder could run one of its own.
+    Not for the whole session: as long as it is there Playwright's event loop runs in this thread, beside which no test
+    of another folder could run one of its own.
     """
     path = shutil.which("chromium")
     if path is None:

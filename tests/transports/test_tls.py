@@ -16,20 +16,8 @@ from starlette.types import Receive, Scope, Send
 from rtcore_adapters import Settings
 from rtcore_adapters.settings import RealtimeSettings, WebSocketSettings
 
-from ..adapters.hosting import (
-    NATIVE,
-    TIMEOUT,
-    Host,
-    HostKind,
-    Tls,
-    get,
-    raw_upgrade,
-    read_all,
-    read_frames,
-    read_head,
-    read_response,
-    run_host,
-)
+from ..adapters.clients import TIMEOUT, get, raw_upgrade, read_all, read_frames, read_head, read_response
+from ..adapters.hosting import NATIVE, Host, HostKind, Tls, run_host
 
 
 @pytest.fixture(scope="module")
