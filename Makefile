@@ -71,7 +71,7 @@ chromium:
 
 # Each stamp is younger than pyproject.toml: what that asks for is installed.
 $(VENV)/.serve: pyproject.toml $(VENV)/.made
-	$(PY) -m pip install --editable .
+	$(PY) -m pip install --editable '.[trio]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeVar
 
@@ -15,7 +16,7 @@ from rtcore.messages import decode_value
 from rtcore_transports import HttpPublisher, WSClient, credentials
 
 from .app import RealtimeApp
-from .hosting import ServerName, load_app, run_server
+from .hosting import HostingError, ServerName, load_app, run_server
 from .logs import configure_logging
 from .settings import check_bind, load_settings
 
@@ -194,6 +195,8 @@ def _fail(message: str) -> NoReturn:
 
 
 def _run(run: Callable[[], Coroutine[Any, Any, None]], loop: str = "asyncio") -> None:
+    if loop != "asyncio" and find_spec(loop) is None:
+        raise HostingError(f"--loop {loop} needs {loop}: pip install 'rtcore[{loop}]'")
     if loop == "trio":
         anyio.run(run, backend="trio")
     else:

@@ -130,3 +130,11 @@ def output_of(*arguments: str) -> dict[str, object]:
     printed = subprocess.run([RTCORE, *arguments], check=True, capture_output=True, text=True)
     answer: dict[str, object] = json.loads(printed.stdout)
     return answer
+
+
+def test_a_loop_that_is_not_installed_is_one_line() -> None:
+    program = "import sys; sys.modules['trio'] = None; from rtcore_adapters.cli import main; main()"
+    command = [sys.executable, "-c", program, "serve", "--loop", "trio", "--port", "0"]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (completed.returncode, completed.stdout) == (1, "")
+    assert completed.stderr == "rtcore: --loop trio needs trio: pip install 'rtcore[trio]'\n"
