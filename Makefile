@@ -69,12 +69,12 @@ venv: $(VENV)/.test
 chromium:
 	@command -v chromium >/dev/null || { package=chromium; $(APT); }
 
-# Each stamp is younger than pyproject.toml: what that asks for is installed.
-$(VENV)/.serve: pyproject.toml $(VENV)/.made
+# Each stamp is younger than what says what to install: that is installed.
+$(VENV)/.serve: pyproject.toml Makefile $(VENV)/.made
 	$(PY) -m pip install --editable '.[trio]'
 	@touch $@
 
-$(VENV)/.test: pyproject.toml $(VENV)/.made
+$(VENV)/.test: pyproject.toml Makefile $(VENV)/.made
 	$(PY) -m pip install --editable '.[all]' --group test --group check
 	@touch $@ $(VENV)/.serve
 
