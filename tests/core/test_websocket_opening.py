@@ -10,13 +10,11 @@ from rtcore.errors import LocalProtocolError
 from rtcore.frames import (
     Opcode,
     encode_close,
-    encode_frame,
     encode_text,
 )
 from rtcore.websocket import (
     Accept,
     Closed,
-    HandshakeRequested,
     Opened,
     Reject,
     Rejected,
@@ -30,38 +28,16 @@ from rtcore.websocket import (
     Write,
 )
 
-KEY = b"\x37\xfa\x21\x3d"
-REQUEST = (
-    b"GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: a, b\r\n\r\n"
+from .websocket_talk import (
+    CONFIG,
+    HEADERS,
+    REQUEST,
+    REQUESTED,
+    RESPONSE,
+    RESPONSE_HEADERS,
+    entropy,
+    masked,
 )
-HEADERS = (
-    (b"host", b"example.com"),
-    (b"upgrade", b"websocket"),
-    (b"connection", b"Upgrade"),
-    (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
-    (b"sec-websocket-version", b"13"),
-    (b"sec-websocket-protocol", b"a, b"),
-)
-RESPONSE = (
-    b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-    b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-)
-RESPONSE_HEADERS = (
-    (b"upgrade", b"websocket"),
-    (b"connection", b"upgrade"),
-    (b"sec-websocket-accept", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
-)
-REQUESTED = HandshakeRequested("/chat", HEADERS, ("a", "b"))
-CONFIG = WebSocketConfig()
-
-
-def entropy(size: int) -> bytes:
-    return KEY if size == 4 else b"the sample nonce"[:size]
-
-
-def masked(opcode: Opcode, payload: bytes = b"", *, fin: bool = True) -> bytes:
-    return encode_frame(opcode, payload, fin=fin, mask=KEY)
 
 
 def refusal(effects: list[WebSocketEffect]) -> tuple[int, str]:
