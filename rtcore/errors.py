@@ -64,11 +64,13 @@ class CommandError(RtcoreError):
     Attributes:
         code: The stable name of the fault, in ``snake_case``.
         message: What is wrong and how to mend it.
+        retry_after: Seconds after which another try may succeed, or ``None``.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, retry_after: float | None = None) -> None:
         self.code = code
         self.message = message
+        self.retry_after = retry_after
         super().__init__(f"{code}: {message}")
 
 

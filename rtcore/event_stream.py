@@ -229,27 +229,30 @@ class EventStreamParser:
         return items
 
 
-def encode_event(data: str | bytes, *, event: str | None = None, id: str | None = None) -> bytes:
+def encode_event(data: str | bytes | None, *, event: str | None = None, id: str | None = None) -> bytes:
     """Encode one event, complete with its empty line.
 
     Line ends are LF only: clients that know no other are more common than they should be. CR and CRLF inside
     `data` therefore arrive as LF; the format has no way to carry them.
 
     Args:
-        data: The payload; bytes must be UTF-8 and are not checked.
+        data: The payload; bytes must be UTF-8 and are not checked. ``None`` for an event that no handler sees, and that
+            only sets the id to resume after.
         event: The type; ``None`` for none, so that a browser's ``onmessage`` sees it.
         id: The id to resume after; ``None`` leaves the client's last one, the empty string resets it.
 
     Raises:
         LocalProtocolError: `event` or `id` holds CR, LF or NUL, or a text cannot be encoded.
     """
+    head = b"" if event is None else b"event: " + _field("event", event) + b"\n"
+    if id is not None:
+        head += b"id: " + _field("id", id) + b"\n"
+    if data is None:
+        return head + b"\n"
     if not isinstance(data, bytes):
         data = _utf8(data)
     if b"\n" in data or b"\r" in data:
         data = b"\ndata: ".join(_lines(data))
-    head = b"" if event is None else b"event: " + _field("event", event) + b"\n"
-    if id is not None:
-        head += b"id: " + _field("id", id) + b"\n"
     return head + b"data: " + data + b"\n\n"
 
 

@@ -34,12 +34,15 @@ __all__ = [
     "UpgradeRequest",
     "accept_response",
     "check_request",
+    "fault_of",
     "refusal_response",
     "reject_response",
 ]
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
+# Where h11 goes on to show what is wrong.
+_SHOWN: Final = re.compile(r":? (?:bytearray\()?b?['\"]")
 _TOKEN: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
 # What the handshake itself says; a caller's header of the same name would contradict it.
 _OWN_HEADERS: Final = frozenset(
@@ -219,6 +222,11 @@ def check_request(
     )
 
 
+def fault_of(error: h11.ProtocolError | UnicodeError) -> str:
+    """Return what is wrong with a request or a header, without showing it: there may be a token in it."""
+    return _SHOWN.split(str(error), maxsplit=1)[0]
+
+
 def _elements(fields: dict[bytes, list[bytes]], name: bytes, *, lower: bool = False) -> list[bytes]:
     """Split the comma-separated list that all headers of one name make up (RFC 9110, section 5.6.1)."""
     whole = b",".join(fields.get(name, ()))
@@ -295,7 +303,7 @@ def _foreign(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]
     try:
         checked = list(h11.InformationalResponse(status_code=101, headers=list(headers)).headers)
     except h11.LocalProtocolError as error:
-        raise LocalProtocolError(f"a header cannot be sent: {error}") from error
+        raise LocalProtocolError(f"a header cannot be sent: {fault_of(error)}") from None
     for name, _ in checked:
         if name in _OWN_HEADERS:
             raise LocalProtocolError(f"the header {name.decode()} belongs to the handshake")
@@ -353,7 +361,7 @@ class ClientHandshake(_Buffer):
                 own.append((b"sec-websocket-protocol", ", ".join(subprotocols).encode("ascii")))
             request = h11.Request(method=b"GET", target=target.encode("ascii"), headers=[*own, *_foreign(headers)])
         except (UnicodeError, h11.LocalProtocolError) as error:
-            raise LocalProtocolError(f"the request cannot be sent: {error}") from error
+            raise LocalProtocolError(f"the request cannot be sent: {fault_of(error)}") from None
         self.request = self._h11.send(request) + self._h11.send(h11.EndOfMessage())
 
     def receive_data(self, data: bytes) -> Answer | None:

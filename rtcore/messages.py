@@ -16,6 +16,7 @@ import msgspec
 from .errors import LocalProtocolError, Refusal
 from .event_stream import encode_event
 from .frames import encode_text
+from .namespaces import SlowConsumer
 
 __all__ = [
     "PLAIN_SERVER_TYPES",
@@ -26,8 +27,10 @@ __all__ = [
     "Message",
     "NotificationMessage",
     "NotificationType",
+    "Source",
     "check",
     "check_channel",
+    "cursor",
     "decode_value",
     "encode",
     "normalize_user_id",
@@ -55,9 +58,12 @@ RESERVED_TYPES: Final = frozenset(
         "user_left",
         "peer_joined",
         "peer_left",
+        "room_updated",
+        "room_closed",
         "binary",
         "webrtc_signal",
         "gap",
+        "unsubscribed",
     }
 )
 #: Reserved types that an event stream shows to ``onmessage`` all the same.
@@ -78,17 +84,48 @@ _decoder: Final = msgspec.json.Decoder()
 _encoder: Final = msgspec.json.Encoder()
 
 
+@attrs.frozen
+class Source:
+    """Where a publication comes from, for those who may have to drop it on its way to a slow consumer.
+
+    Attributes:
+        channel: The channel's name.
+        epoch: The life of the stream in which `offset` counts.
+        offset: The publication's number there.
+        policy: What to do where it waits for too long.
+        key: Under what `SlowConsumer.LATEST` conflates.
+        presence: Whether it belongs to the channel's comings and goings, which are a stream of their own.
+    """
+
+    channel: str
+    epoch: str
+    offset: int
+    policy: SlowConsumer = SlowConsumer.DISCONNECT
+    key: str = ""
+    presence: bool = False
+
+
 class Encoded:
     """One message for any number of receivers: each wire's form is made at most once.
 
-    Equal to another by content. `json` is UTF-8 without line breaks.
+    Equal to another by content: `json`, `event` and `id`.
+
+    Args:
+        json: UTF-8 without line breaks.
+        event: The event's name on an event stream.
+        id: On an event stream, the id to resume after; ``None`` for a message that does not move the client's position.
+        source: The stream that it is a publication of, or ``None`` for what is said to one connection.
     """
 
-    __slots__ = ("_event_stream", "_frame", "_text", "event", "json")
+    __slots__ = ("_event_stream", "_frame", "_text", "event", "id", "json", "source")
 
-    def __init__(self, json: bytes, event: str | None = None) -> None:
+    def __init__(
+        self, json: bytes, event: str | None = None, *, id: str | None = None, source: Source | None = None
+    ) -> None:
         self.json = json
         self.event = event
+        self.id = id
+        self.source = source
         self._frame: bytes | None = None
         self._event_stream: bytes | None = None
         self._text: str | None = None
@@ -104,7 +141,8 @@ class Encoded:
     def event_stream(self) -> bytes:
         """An event of a ``text/event-stream`` (WHATWG HTML, section 9.2)."""
         if self._event_stream is None:
-            self._event_stream = encode_event(self.json, event=self.event)
+            data = self.json if self.json else None
+            self._event_stream = encode_event(data, event=self.event, id=self.id)
         return self._event_stream
 
     @property
@@ -114,16 +152,20 @@ class Encoded:
             self._text = self.json.decode()
         return self._text
 
+    def with_id(self, id: str | None) -> Encoded:
+        """Return the same message, with another id to resume after, or none."""
+        return Encoded(self.json, self.event, id=id, source=self.source)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Encoded):
             return NotImplemented
-        return self.json == other.json and self.event == other.event
+        return self.json == other.json and self.event == other.event and self.id == other.id
 
     def __hash__(self) -> int:
-        return hash((self.json, self.event))
+        return hash((self.json, self.event, self.id))
 
     def __repr__(self) -> str:
-        return f"Encoded({self.json!r}, event={self.event!r})"
+        return f"Encoded({self.json!r}, event={self.event!r}, id={self.id!r})"
 
 
 @attrs.frozen
@@ -181,11 +223,16 @@ class ChannelMessage:
         return message
 
 
-def encode(message: Mapping[str, object]) -> Encoded:
+def encode(message: Mapping[str, object], *, id: str | None = None, source: Source | None = None) -> Encoded:
     """Encode one message of the server, with the event name that its type gives it on an event stream.
 
     Messages of plain types have no event name, so that ``EventSource.onmessage`` sees them, unless the
     publisher named one in ``event``.
+
+    Args:
+        message: The message.
+        id: See `Encoded`.
+        source: See `Encoded`.
 
     Raises:
         LocalProtocolError: If `message` cannot be written as JSON, or its ``event`` cannot be written as a line.
@@ -197,9 +244,18 @@ def encode(message: Mapping[str, object]) -> Encoded:
     elif not event.isprintable():
         raise LocalProtocolError(f"an event's name must be printable: {event!r}")
     try:
-        return Encoded(_encoder.encode(message), event or None)
+        return Encoded(_encoder.encode(message), event or None, id=id, source=source)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise LocalProtocolError(f"a message must be JSON: {error}") from error
+
+
+def cursor(id: str) -> Encoded:
+    """Return what moves the position of an event stream's client to `id` without showing it an event.
+
+    WHATWG HTML, section 9.2.6: an event sets "the last event ID string of the event source", and "if the data buffer is
+    an empty string", that is all it does. A WebSocket has no such thing, and must not be sent it.
+    """
+    return Encoded(b"", id=id)
 
 
 def decode_value(data: str | bytes) -> object | Refusal:
@@ -215,13 +271,19 @@ def decode_value(data: str | bytes) -> object | Refusal:
     return value
 
 
-def parse(text: str) -> Message | Refusal:
+def parse(text: str, *, signals: bool = False) -> Message | Refusal:
     """Read one text message of a client; what `check` says of it is the caller's to ask.
 
     Text that is not a JSON object with a ``type`` counts as ``{"type": "text", "data": text}``; an object nested too
     deep is refused, since who sends that means more than text.
+
+    Args:
+        text: The message.
+        signals: Whether an object without a ``type`` that has a ``signal_type`` counts as a ``webrtc_signal``.
     """
     message = decode_value(text)
+    if signals and isinstance(message, dict) and "type" not in message and "signal_type" in message:
+        return {"type": "webrtc_signal", **message}
     if message is _TOO_DEEP and text.lstrip()[:1] == "{":
         return _TOO_DEEP
     if not isinstance(message, dict) or "type" not in message:
@@ -246,29 +308,31 @@ def publication(
     message: Message,
     *,
     id: str,
-    offset: int,
-    epoch: str,
+    source: Source,
     connection_id: str | None,
     user_id: str | None,
+    info: Message | None = None,
     timestamp: int,
 ) -> Encoded:
     """Encode a published message with its ``meta``; a ``meta`` of the publisher's own is replaced.
 
     Args:
         message: As published, untouched but for ``meta``.
-        id: The publication's own id, unique on this server.
-        offset: Its number in its channel, from 1.
-        epoch: The life of the channel in which `offset` counts.
+        id: The publication's own id, by which somebody who has heard it may resume; see `rtcore.tokens`.
+        source: The stream that it belongs to, and its number there.
         connection_id: The sender's connection, or ``None`` for the HTTP API.
         user_id: The sender's user, or ``None``.
+        info: What is told about the sender beside these, or ``None`` for nothing.
         timestamp: Milliseconds since 1970.
 
     Raises:
         LocalProtocolError: If `message` cannot be written as JSON.
     """
-    sender = {"connection_id": connection_id, "user_id": user_id}
-    meta = {"id": id, "offset": offset, "epoch": epoch, "sender": sender, "timestamp": timestamp}
-    return encode({**message, "meta": meta})
+    sender: Message = {"connection_id": connection_id, "user_id": user_id}
+    if info is not None:
+        sender["info"] = info
+    meta = {"id": id, "offset": source.offset, "epoch": source.epoch, "sender": sender, "timestamp": timestamp}
+    return encode({**message, "meta": meta}, id=id, source=source)
 
 
 def check_channel(name: object) -> Refusal | None:
@@ -308,8 +372,8 @@ def reply_id(message: Message) -> str | int | None:
 def check(message: Message) -> Refusal | None:
     """Tell what is wrong with the fields that the server knows, or ``None``.
 
-    They are ``type``, ``id``, ``echo``, ``event``, ``channel`` and ``recipient_id``; those that are there must be of
-    the right type and size. `message` is changed only to normalize ``recipient_id``.
+    They are ``type``, ``id``, ``echo``, ``persistent``, ``event``, ``channel`` and ``recipient_id``; those that are
+    there must be of the right type and size. `message` is changed only to normalize ``recipient_id``.
     """
     if not isinstance(message["type"], str):
         return Refusal("invalid_type", "'type' must be a string")
@@ -322,8 +386,9 @@ def check(message: Message) -> Refusal | None:
         message["recipient_id"] = user_id
     if message.get("id") is not None and reply_id(message) is None:
         return Refusal("invalid_id", f"'id' must be a string of at most {_MAX_NAME} characters")
-    if not isinstance(message.get("echo", True), bool):
-        return Refusal("invalid_echo", "'echo' must be true or false")
+    for name in ("echo", "persistent"):
+        if not isinstance(message.get(name, True), bool):
+            return Refusal(f"invalid_{name}", f"{name!r} must be true or false")
     event = message.get("event")
     if event is not None and not (isinstance(event, str) and len(event) <= _MAX_NAME and event.isprintable()):
         return Refusal("invalid_event", f"'event' must be at most {_MAX_NAME} printable characters")

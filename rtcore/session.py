@@ -1,20 +1,27 @@
-"""One client's conversation with the server: what each of its messages asks for, and when it hears a heartbeat."""
+"""One client's conversation with the server: what it asks for, when it hears a heartbeat, and how long it may go on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Sequence
 from enum import Enum
-from types import MappingProxyType
+from math import ceil, inf
 from typing import Final, TypeAlias
 
 import attrs
 
 from .channels import connection_channel, user_channel
+from .commands import CommandEffect, parse_command
 from .errors import Refusal
-from .messages import RESERVED_EVENTS, RESERVED_TYPES, Message, check, check_channel, parse, reply_id
-from .router import Publish, Refused, Request, Subscribe, Unsubscribe
+from .messages import RESERVED_EVENTS, RESERVED_TYPES, Message, check, parse, reply_id
+from .permissions import OPEN, Grant, Identity
+from .rate_limit import RateLimiter, too_fast
+from .router import Publish, Refused, Request
+from .signaling import SendSignal
 
-__all__ = ["Handle", "Query", "Session", "SessionEffect", "Transport"]
+__all__ = ["Expel", "Handle", "Session", "SessionEffect", "Transport"]
+
+# Seconds in which messages that are refused for their rate are one warning.
+_WARNING_INTERVAL: Final = 1.0
 
 
 class Transport(Enum):
@@ -22,20 +29,6 @@ class Transport(Enum):
 
     WEBSOCKET = "websocket"
     SSE = "sse"
-
-
-@attrs.frozen
-class Query:
-    """Effect: the client asks for something that its server knows.
-
-    Attributes:
-        name: The command's name.
-        data: Its checked arguments.
-    """
-
-    name: str
-    data: Message
-    request: Request
 
 
 @attrs.frozen
@@ -47,7 +40,20 @@ class Handle:
     request: Request
 
 
-SessionEffect: TypeAlias = Subscribe | Unsubscribe | Publish | Query | Handle | Refused
+@attrs.frozen
+class Expel:
+    """Effect: the connection is to be ended, since it was warned and goes on too fast.
+
+    Attributes:
+        reason: Why, for people.
+        retry_after: Seconds after which it may come back.
+    """
+
+    reason: str
+    retry_after: int
+
+
+SessionEffect: TypeAlias = CommandEffect | Publish | SendSignal | Handle | Expel
 
 
 class Session:
@@ -57,20 +63,42 @@ class Session:
         connection_id: The connection.
         user_id: Its user, or ``None`` for somebody anonymous.
         transport: By what it is connected.
+        grant: What it is allowed.
+        address: From where it comes, or ``None`` where that is not known.
         heartbeat_interval: Seconds between two heartbeats, or ``None`` for none.
         max_message_size: The most bytes of UTF-8 in one message.
         handled: The message types for which the application has a handler; may change meanwhile.
+        limiters: What holds the client to its rate, the one that it shares with others last: what its own refuses takes
+            nothing from them.
+        secret: By which the client is known again on its next connection, or ``None``.
+        number: Higher than that of any connection that came before.
+        signals: Whether what has a ``signal_type`` and no ``type`` is a signal.
+        max_warnings: For how many seconds in a row messages may be refused for their rate before it is ended.
         now: Monotonic seconds.
         timestamp: Milliseconds since 1970.
+
+    Attributes:
+        grant: What it is allowed now; `regrant` changes it.
     """
 
     __slots__ = (
+        "_ends_at",
         "_handled",
         "_heartbeat_at",
         "_heartbeat_interval",
+        "_limiters",
         "_max_message_size",
+        "_max_warnings",
+        "_refused_at",
+        "_signals",
+        "_warned",
+        "_warned_at",
+        "address",
         "connected_at",
         "connection_id",
+        "grant",
+        "number",
+        "secret",
         "transport",
         "user_id",
     )
@@ -81,46 +109,90 @@ class Session:
         user_id: str | None,
         transport: Transport,
         *,
+        grant: Grant = OPEN,
+        address: str | None = None,
         heartbeat_interval: float | None,
         max_message_size: int,
         handled: Container[str] = (),
+        limiters: Sequence[RateLimiter] = (),
+        max_warnings: int = 0,
+        secret: str | None = None,
+        number: int = 0,
+        signals: bool = False,
         now: float,
         timestamp: int,
     ) -> None:
         self.connection_id = connection_id
         self.user_id = user_id
         self.transport = transport
+        self.address = address
         self.connected_at = timestamp
+        self.secret = secret
+        self.number = number
+        self._signals = signals
         self._handled = handled
+        self._limiters = limiters
+        self._max_warnings = max_warnings
+        self._warned = 0
+        self._warned_at = self._refused_at = -inf
         self._max_message_size = max_message_size
         self._heartbeat_interval = heartbeat_interval
         self._heartbeat_at = None if heartbeat_interval is None else now + heartbeat_interval
+        self._ends_at: float | None = None
+        self.regrant(grant, prolongs=True, now=now, timestamp=timestamp)
 
-    def receive_text(self, text: str) -> SessionEffect:
+    @property
+    def identity(self) -> Identity:
+        """Who it is, and what it is allowed."""
+        return Identity(self.user_id, self.grant)
+
+    def regrant(self, grant: Grant, *, prolongs: bool, now: float, timestamp: int) -> None:
+        """Allow it something else.
+
+        The end of its time is fixed here, on the monotonic clock: that the other one is set meanwhile changes nothing.
+
+        Args:
+            grant: What it is allowed from now on.
+            prolongs: Whether its time may end later than it would have.
+            now: Monotonic seconds.
+            timestamp: Milliseconds since 1970.
+        """
+        ends_at = None if grant.expires_at is None else now + (grant.expires_at - timestamp / 1000)
+        if not prolongs and self._ends_at is not None:
+            ends_at = self._ends_at if ends_at is None else min(self._ends_at, ends_at)
+        self.grant = grant
+        self._ends_at = ends_at
+
+    def expires_in(self, *, now: float) -> float | None:
+        """Return the seconds until what it is allowed ends, or ``None`` for never."""
+        return None if self._ends_at is None else round(self._ends_at - now, 3)
+
+    def has_ended(self, *, now: float) -> bool:
+        """Tell whether what it was allowed has ended, and it must too."""
+        return self._ends_at is not None and self._ends_at <= now
+
+    def receive_text(self, text: str, *, now: float) -> SessionEffect:
         """Take one message of the client.
 
         Returns:
-            What it asks for, one thing for each message, or `Refused`.
+            What it asks for, one thing for each message, or `Refused`, or `Expel`.
         """
-        try:
-            size = len(text.encode())
-        except UnicodeEncodeError:
-            # It came by way of a program: no wire carries half of a surrogate pair, and none could carry it on.
-            refusal = Refusal("invalid_text", "a message must not hold half of a surrogate pair", status=400)
-            return Refused(Request(self.connection_id), refusal)
-        if size > self._max_message_size:
-            refusal = Refusal("message_too_large", f"a message has at most {self._max_message_size} bytes", status=413)
-            return Refused(Request(self.connection_id), refusal)
-        message = parse(text)
+        size, message = self._read(text)
+        id = None if isinstance(message, Refusal) else reply_id(message)
+        request = Request(self.connection_id, id)
+        # What cannot be read counts too, or it would be a way around the limits.
+        if self._limiters and (throttled := self._throttle(size, request, now=now)):
+            return throttled
         if isinstance(message, Refusal):
-            return Refused(Request(self.connection_id), message)
-        request = Request(self.connection_id, reply_id(message))
+            return Refused(request, message)
         if invalid := check(message):
             return Refused(request, invalid)
         kind, event = message["type"], message.get("event")
         assert isinstance(kind, str), "check() has seen to it"
         if kind == "command":
-            return self._command(message, request)
+            return parse_command(message, request)
+        if kind == "webrtc_signal":
+            return SendSignal(request, message)
         if kind in RESERVED_TYPES:
             refusal = Refusal(
                 "reserved_type", f"messages of type {kind!r} come from the server only: choose another type", 403
@@ -146,8 +218,9 @@ class Session:
         return Refused(request, refusal)
 
     def next_timeout(self) -> float | None:
-        """Return when the next heartbeat is due, or ``None``."""
-        return self._heartbeat_at
+        """Return when the next heartbeat is due or its time ends, whichever is first, or ``None``."""
+        due = (self._heartbeat_at, self._ends_at)
+        return min((at for at in due if at is not None), default=None)
 
     def handle_timeout(self, *, now: float) -> bool:
         """Return whether a heartbeat is due, and plan the next."""
@@ -157,50 +230,37 @@ class Session:
         self._heartbeat_at = now + self._heartbeat_interval
         return True
 
+    def _read(self, text: str) -> tuple[int, Message | Refusal]:
+        """Return the size of a message in bytes, and the message, or why it is none."""
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError:
+            # It came by way of a program: no wire carries half of a surrogate pair, and none could carry it on.
+            refusal = Refusal("invalid_text", "a message must not hold half of a surrogate pair", status=400)
+            return len(text), refusal
+        if size > self._max_message_size:
+            limit = f"a message has at most {self._max_message_size} bytes"
+            return size, Refusal("message_too_large", limit, status=413)
+        return size, parse(text, signals=self._signals)
+
     def _publish(self, channel: str, message: Message, request: Request) -> Publish:
         skip = self.connection_id if message.get("echo") is False else None
         return Publish(channel, message, request, skip)
 
-    def _command(self, message: Message, request: Request) -> SessionEffect:
-        name = message.get("command")
-        data = message.get("data")
-        if data is None:
-            data = {}
-        if not isinstance(name, str) or name not in _COMMANDS:
-            known = ", ".join(_COMMANDS)
-            return Refused(request, Refusal("unknown_command", f"'command' must be one of {known}"))
-        if not isinstance(data, dict):
-            return Refused(request, Refusal("invalid_data", "a command's 'data' must be an object"))
-        return _COMMANDS[name](name, data, request)
-
-
-def _query(name: str, data: Message, request: Request) -> SessionEffect:
-    return Query(name, data, request)
-
-
-def _channel_command(
-    effect: Callable[[str, Request], SessionEffect],
-) -> Callable[[str, Message, Request], SessionEffect]:
-    def command(name: str, data: Message, request: Request) -> SessionEffect:
-        channel = data.get("channel")
-        if refusal := check_channel(channel):
-            return Refused(request, refusal)
-        return effect(str(channel), request)
-
-    return command
-
-
-def _presence(channel: str, request: Request) -> SessionEffect:
-    return Query("presence", {"channel": channel}, request)
-
-
-_COMMANDS: Final[Mapping[str, Callable[[str, Message, Request], SessionEffect]]] = MappingProxyType(
-    {
-        "ping": _query,
-        "join_channel": _channel_command(Subscribe),
-        "leave_channel": _channel_command(Unsubscribe),
-        "presence": _channel_command(_presence),
-        "get_connection_stats": _query,
-        "get_active_users": _query,
-    }
-)
+    def _throttle(self, size: int, request: Request, *, now: float) -> Refused | Expel | None:
+        """Return what a message of `size` bytes gets instead of its due, or ``None`` if the limits allow it."""
+        for limiter in self._limiters:
+            if wait := limiter.admit(size, now=now):
+                break
+        else:
+            return None
+        if now - self._refused_at > _WARNING_INTERVAL:
+            self._warned = 0
+        self._refused_at = now
+        # Somebody who sends many at once, after a reconnect say, has not read of the first refusal by the second.
+        if not self._warned or now - self._warned_at >= _WARNING_INTERVAL:
+            if self._warned >= self._max_warnings:
+                return Expel("too many messages, after several warnings", ceil(wait))
+            self._warned += 1
+            self._warned_at = now
+        return Refused(request, too_fast(wait))

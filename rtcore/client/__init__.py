@@ -20,6 +20,7 @@ from .commands import (
     Open,
     ProtocolFault,
     Publish,
+    RefreshDue,
     Refused,
     Rejoined,
     RejoinRefused,
@@ -29,6 +30,7 @@ from .commands import (
 )
 from .config import ClientConfig
 from .machine import Client, ClientState
+from .wire import target_of
 
 __all__ = [
     "Answered",
@@ -48,10 +50,12 @@ __all__ = [
     "Open",
     "ProtocolFault",
     "Publish",
+    "RefreshDue",
     "Refused",
     "RejoinRefused",
     "Rejoined",
     "Request",
     "Send",
     "SendText",
+    "target_of",
 ]

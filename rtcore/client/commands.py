@@ -24,6 +24,7 @@ __all__ = [
     "Open",
     "ProtocolFault",
     "Publish",
+    "RefreshDue",
     "Refused",
     "RejoinRefused",
     "Rejoined",
@@ -49,7 +50,10 @@ class Disconnect:
 class Request:
     """Command: give the server the command `name` and await its answer.
 
-    ``join_channel`` and ``leave_channel`` with a channel are `Join` and `Leave` by another name.
+    ``join_channel`` and ``leave_channel`` with a channel are `Join` and `Leave` by another name. ``join_room`` and
+    ``leave_room`` with a room are to a room what those are to a channel: it is joined again on each connection, and
+    what was missed of it comes first. Its stream is called ``$room:ROOM`` where an effect names a channel.
+    ``refresh_token`` shows the server a fresh token, and is what `RefreshDue` asks for.
     """
 
     name: str
@@ -59,6 +63,14 @@ class Request:
 @attrs.frozen
 class Publish:
     """Command: send `message` with an id, and await its acknowledgement.
+
+    If the link is lost before that comes, it is sent again on the next one, provided that the server still knows what
+    it has got of this client: so it is published once or, at worst, not at all, but never twice. If the server refuses
+    what was sent again the outcome is ``connection_lost``, since the first one may have been published.
+
+    A message without a ``channel`` and a ``recipient_id``, unless it is a ``webrtc_signal``, is no publication, but
+    something for a handler of the server's application, which knows of no repetitions. It is not sent again: its
+    outcome is ``connection_lost``.
 
     An id that the message has is kept: chosen by the application, it makes a publication idempotent beyond
     the life of this client.
@@ -88,7 +100,14 @@ Command: TypeAlias = Request | Publish | Join | Leave
 
 @attrs.frozen
 class Open:
-    """Effect: start a connection attempt now; `Client.opened` tells its success, `Client.lost` its failure."""
+    """Effect: start a connection attempt now; `Client.opened` tells its success, `Client.lost` its failure.
+
+    Attributes:
+        last_event_id: What to send as ``last_event_id`` in the query, beside the ``session`` of the client's
+            constructor, so that the server goes on where it was; ``None`` for nothing.
+    """
+
+    last_event_id: str | None = None
 
 
 @attrs.frozen
@@ -128,7 +147,10 @@ class Rejoined:
 
 @attrs.frozen
 class RejoinRefused:
-    """Effect: a membership of the last connection was not granted again, and is given up."""
+    """Effect: a membership of the last connection was not granted again, and is given up.
+
+    Where the server says after how many seconds to ask again (``rate_limited``) the machine does, and nothing is told.
+    """
 
     channel: str
     code: str
@@ -137,7 +159,11 @@ class RejoinRefused:
 
 @attrs.frozen
 class MessageReceived:
-    """Effect: any message but ``connected`` and the answers to commands. The receiver owns it."""
+    """Effect: any message but ``connected`` and the answers to commands. The receiver owns it.
+
+    What a channel publishes comes once, in order. Where something is missing, a ``gap`` comes first: the server's, or
+    one that the machine makes of its answer to a join.
+    """
 
     message: Message
 
@@ -157,13 +183,25 @@ class Refused:
     Attributes:
         id: What `Client.request` returned.
         code: The server's word, or one of the machine's own: ``timeout`` and ``connection_lost`` (it may have
-            been carried out or not), ``not_sent`` (it never left) and ``left`` (a join that a leave overtook).
+            been carried out or not), ``not_sent`` (it never left), ``left`` (a join that a leave overtook) and
+            ``joined`` (a leave that the server refused for now, and that a join overtook).
         message: What is wrong.
+        retry_after: Seconds after which another try may succeed, or ``None``.
     """
 
     id: str
     code: str
     message: str
+    retry_after: float | None = None
+
+
+@attrs.frozen
+class RefreshDue:
+    """Effect: get a fresh token, and give the `Request` ``refresh_token`` with it, or tell `Client.refresh_failed`.
+
+    It comes once; and again, after a while, where it has failed, or the server has refused the token. If the connection
+    is lost meanwhile, or the server says goodbye, nothing is to be done any more: see `Client.refresh_wanted`.
+    """
 
 
 @attrs.frozen
@@ -201,6 +239,7 @@ Effect: TypeAlias = (
     | MessageReceived
     | Answered
     | Refused
+    | RefreshDue
     | ProtocolFault
     | Lost
     | Ended

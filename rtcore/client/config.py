@@ -25,7 +25,14 @@ class ClientConfig:
         command_timeout: From the sending of a command to its answer. In the offline queue a command has no
             time limit: it is sent on connecting, or refused at the end.
         queue_size: Messages and commands kept while offline.
+        max_unacknowledged: Publications that await their acknowledgement. No more than the server remembers of one
+            client, or what it has forgotten might be published twice.
         heartbeat_factor: Silence, in heartbeat intervals of the server, that means that the link is dead.
+        refreshes: Whether there is a fresh token where one is asked for. Then `RefreshDue` comes before the token of a
+            connection expires; and a server that refuses the token, or ends the connection since it has expired (4401),
+            is tried again, unless it does so twice in a row.
+        refresh_margin: How long before its end the token of a connection is replaced; if it lives for less than twice
+            as long, in the middle.
     """
 
     auto_reconnect: bool = True
@@ -37,7 +44,10 @@ class ClientConfig:
     connect_timeout: float = _seconds(10.0)
     command_timeout: float = _seconds(10.0)
     queue_size: int = attrs.field(default=1000, validator=attrs.validators.ge(0))
+    max_unacknowledged: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
     heartbeat_factor: float = attrs.field(default=2.5, validator=attrs.validators.gt(1.0))
+    refreshes: bool = False
+    refresh_margin: float = _seconds(30.0)
 
     def backoff(self, attempts: int) -> float:
         """Return the upper bound of the delay after `attempts` new attempts, from which a client draws (full jitter).

@@ -10,24 +10,24 @@ States, what moves between them, and the effects of the move::
     any         Disconnect, or a loss with no way back -> CLOSED  (Drop,) all outcomes, Ended
 
 A loss has no way back if the server says so, or its close code does, or the attempts are used up, or the
-configuration wants none.
+configuration wants none. A token that was refused or has expired is no such loss where there may be a fresh one.
 
 Links follow one another. Each ends once: by `Client.lost`, or by the effect `Drop`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final, assert_never
+from typing import assert_never
 
 import msgspec
 
-from rtcore.errors import CloseCode, LocalProtocolError, Refusal, reconnects
+from rtcore.errors import CloseCode, LocalProtocolError, Refusal
 from rtcore.messages import Message, decode_value
 
+from .channels import Channels
 from .commands import (
-    Answered,
     Command,
     Connected,
     Disconnect,
@@ -42,20 +42,18 @@ from .commands import (
     ProtocolFault,
     Publish,
     Refused,
-    Rejoined,
-    RejoinRefused,
     Request,
     Send,
     SendText,
 )
 from .config import ClientConfig
-from .memberships import Memberships
-from .outbox import Kind, Outbox, Pending
-from .wire import Denial, Farewell, Welcome, command_text, encode
+from .outbox import CONNECTION_LOST, Kind, Outbox, Pending
+from .positions import Hearing
+from .reconnection import Reconnection
+from .token_refresh import TokenRefresh
+from .wire import Denial, Farewell, GapNotice, Removal, Welcome, command_text, encode, room_stream
 
 __all__ = ["Client", "ClientState"]
-
-_CONNECTION_LOST: Final = "the connection was lost before the answer came"
 
 
 class ClientState(Enum):
@@ -74,33 +72,44 @@ class Client:
     What the server sends never raises. A call that the state does not allow raises `LocalProtocolError` and
     changes nothing.
 
-    Not supported: recovery of what was published while offline, and sending again what was lost on the way.
+    What was published while it was offline comes when it is back, before anything new; where the server cannot tell
+    all of it, the application hears a ``gap``. So it does where something is missing in the middle of a connection and
+    cannot be had by joining again.
 
     Args:
         config: Limits and durations.
         random: Draws uniformly from [0, 1), for the jitter and for the prefix of the ids. The server takes a
             publication for a repetition if the same user has sent its id before, so two clients of a user
             must not both count "1", "2"…
+        session: A secret that no other client has, which the transport puts into each request: by it the server knows
+            what it has got of this client. Empty for none: then nothing is sent again.
     """
 
-    def __init__(self, config: ClientConfig, *, random: Callable[[], float]) -> None:
+    def __init__(self, config: ClientConfig, *, random: Callable[[], float], session: str = "") -> None:
         self._config = config
-        self._random = random
+        self._reconnection = Reconnection(config, random)
         self._state = ClientState.IDLE
         # The time limit of the state: of the attempt, of the server's silence, or of the wait.
         self._timer: float | None = None
-        self._attempts = 0
         self._connection_id: str | None = None
         self._user_id: str | None = None
-        self._memberships = Memberships()
+        self.session = session
+        self._session_epoch: str | None = None
+        self._hearing = Hearing()
         self._outbox = Outbox(
-            prefix=f"{int(random() * 2**40):x}", size=config.queue_size, timeout=config.command_timeout
+            prefix=f"{int(random() * 2**40):x}",
+            size=config.queue_size,
+            timeout=config.command_timeout,
+            least_wait=config.backoff_base,
+            max_unacknowledged=config.max_unacknowledged,
         )
+        self._channels = Channels(self._outbox)
         # Of the present link.
         self._is_open = False
         self._connected_at: float | None = None
         self._patience: float | None = None
         self._farewell: Farewell | None = None
+        self._refresh = TokenRefresh(config)
 
     @property
     def state(self) -> ClientState:
@@ -119,15 +128,32 @@ class Client:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The desired memberships, in the order in which they are joined again."""
-        return tuple(self._memberships)
+        """The desired memberships of channels, in the order in which they are joined again."""
+        return self._channels.names
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many publications await their acknowledgement; `ClientConfig.max_unacknowledged` at most."""
+        return self._outbox.unacknowledged
+
+    @property
+    def refresh_at(self) -> float | None:
+        """When `RefreshDue` comes next, in seconds, or ``None``."""
+        return self._refresh.due_at
+
+    @property
+    def refresh_wanted(self) -> bool:
+        """Whether the token that `RefreshDue` asked for is still wanted, and has not been given."""
+        return self._refresh.wanted
+
+    def position(self, channel: str) -> tuple[str, int] | None:
+        """Return the epoch and the offset up to which a channel was heard, for a later ``since``; or ``None``."""
+        return self._channels.position(channel)
 
     def next_timeout(self) -> float | None:
         """Return when `handle_timeout` is due, in seconds, or ``None``."""
-        answer_by = self._outbox.next_timeout()
-        if self._timer is None or (answer_by is not None and answer_by < self._timer):
-            return answer_by
-        return self._timer
+        deadlines = (self._timer, self._outbox.next_timeout(), self._refresh.due_at)
+        return min((at for at in deadlines if at is not None), default=None)
 
     def connect(self, *, now: float) -> list[Effect]:
         """Begin; or, while WAITING, try again now rather than at `Lost.retry_at`.
@@ -169,11 +195,15 @@ class Client:
         """Receive one WebSocket text message; it keeps the watchdog quiet too.
 
         Returns:
-            For ``connected``: `Connected`, a `SendText` for each membership, one for each text in the queue. For
+            For ``connected``: `Connected`, a `MessageReceived` for each gap in it, a `SendText` for each membership,
+            one for each publication that is not acknowledged or else its `Refused`, one for each text in the queue. For
             the answer to a command `Answered` or `Refused`, to a join of this machine's own `Rejoined` or
-            `RejoinRefused`. For any other message `MessageReceived`, which covers answers to ids that are
-            unknown or overdue. For a bad message `ProtocolFault`, `Drop`, and all outcomes with `Ended`, as
-            4400 has no way back: the same server would say the same again.
+            `RejoinRefused`, or nothing if it was refused for now and will be sent again, as a leave is too; where the
+            server cannot tell all that was missed, a `MessageReceived` of a ``gap`` follows.
+            For any other message `MessageReceived`, which covers answers to ids that are unknown or overdue; nothing
+            for what was heard before; and for what comes too early the `SendText` of a join that asks for what is
+            missing. For a bad message `ProtocolFault`, `Drop`, and all outcomes with `Ended`, as 4400 has no way back:
+            the same server would say the same again.
 
         Raises:
             LocalProtocolError: The link is not open; nothing has changed.
@@ -219,16 +249,40 @@ class Client:
         self._check_link()
         return self._lose(code, reason, retry_after, now)
 
-    def handle_timeout(self, *, now: float) -> list[Effect]:
+    def refresh_failed(self, *, now: float) -> list[Effect]:
+        """Tell that there is no fresh token for now; `RefreshDue` comes again, after longer and longer waits.
+
+        Raises:
+            LocalProtocolError: None is wanted; nothing has changed.
+        """
+        if not self._refresh.wanted:
+            raise LocalProtocolError("refresh_failed() where no token is wanted")
+        self._refresh.failed(now=now)
+        return []
+
+    def handle_timeout(self, *, now: float, listening: bool = True) -> list[Effect]:
         """Do what is due by `now`.
 
+        Args:
+            now: Monotonic seconds.
+            listening: Whether what the server says is read. While it is not, its silence says nothing on a connection
+                that stands: no answer is overdue, and the link is not taken for dead.
+
         Returns:
-            A `Refused` for each overdue answer, that of a join with the `SendText` of a leave. Then `Open` when the
-            wait is over; or, for an attempt out of time or a silent server, `Drop` and what `lost` returns.
+            A `Refused` for each overdue answer, that of a join with the `SendText` of a leave; and a `SendText` for
+            each leave, and each join of the machine's own, that is sent again since it was refused for now. Then
+            `RefreshDue`. Then `Open` when the wait is over; or, for an attempt out of time or a silent server, `Drop`
+            and what `lost` returns.
         """
         effects: list[Effect] = []
-        for token, pending in self._outbox.take_overdue(now=now):
-            effects += self._overdue(token, pending)
+        if self._state is ClientState.CONNECTED and not listening:
+            self.receive_activity(now=now)
+            return self._refresh.take_due(now=now)
+        for token, pending in self._outbox.take_due(now=now):
+            if pending.kind is Kind.REFRESH:
+                self._refresh.failed(now=now)
+            effects += self._channels.due(token, pending, offline=self._is_offline, now=now)
+        effects += self._refresh.take_due(now=now)
         if self._timer is None or now < self._timer:
             return effects
         if self._state is ClientState.WAITING:
@@ -247,8 +301,8 @@ class Client:
         """Carry out a command that has no outcome.
 
         Returns:
-            For `Send` a `SendText`, or nothing where it is queued. For `Disconnect`: `Drop` if there is a link or an
-            attempt, `Answered` or `Refused` for each pending command, `Ended`.
+            For `Send` a `SendText`, or nothing where it is queued. For `Disconnect`: a `SendText` for each room that is
+            left, `Drop` if there is a link or an attempt, `Answered` or `Refused` for each pending command, `Ended`.
 
         Raises:
             LocalProtocolError: The client is CLOSED, or for `Send` IDLE, or JSON cannot express the message.
@@ -257,11 +311,13 @@ class Client:
         match command:
             case Send(message):
                 self._check_usable()
-                return self._write(self._outbox.next_id(), encode({**message}))
+                return self._outbox.write(self._outbox.next_id(), encode({**message}), offline=self._is_offline)
             case Disconnect():
                 if self._state is ClientState.CLOSED:
                     raise LocalProtocolError("the client has ended")
                 effects: list[Effect] = []
+                if not self._is_offline:
+                    effects += self._channels.farewell()
                 if self._state in (ClientState.CONNECTING, ClientState.CONNECTED):
                     effects.append(Drop(CloseCode.NORMAL_CLOSURE, ""))
                 effects += self._release()
@@ -274,7 +330,7 @@ class Client:
 
         While offline, which begins with the server's ``disconnect``, commands are queued. `Join` and `Leave` change
         the desired membership at once. A refused or overdue join changes it back. A leave needs no server while
-        offline, where nobody is a member.
+        offline, where nobody is a member. One that the server refuses for now is sent again when it says.
 
         Returns:
             The id, and a `SendText`, or nothing where it is queued. For a `Leave` while offline: `Refused` for each
@@ -283,51 +339,37 @@ class Client:
         Raises:
             LocalProtocolError: The client is IDLE or CLOSED, JSON cannot express the data, or the id in a
                 publication is no string or is pending already.
-            QueueFull: The offline queue is full. Either way nothing has changed.
+            QueueFull: The offline queue is full, or too many publications are not acknowledged. Either way nothing has
+                changed.
         """
         self._check_usable()
         token = self._outbox.next_id()
+        pending = Pending(Kind.CALL)
         match command:
             case Join(channel, data) | Request("join_channel", {"channel": str(channel), **data}):
-                return token, self._join(token, channel, data, now)
+                return token, self._channels.join(token, channel, data, offline=self._is_offline, now=now)
+            case Request("join_room", {"room_id": str(room_id), **fields}):
+                stream = room_stream(room_id)
+                return token, self._channels.join(token, stream, fields, offline=self._is_offline, now=now)
+            case Request("leave_room", {"room_id": str(room_id)}):
+                stream = room_stream(room_id)
+                return token, self._channels.leave(token, stream, offline=self._is_offline, now=now)
             case Leave(channel) | Request("leave_channel", {"channel": str(channel)}):
-                return token, self._leave(token, channel, now)
+                return token, self._channels.leave(token, channel, offline=self._is_offline, now=now)
             case Request(name, data):
+                if name == "refresh_token":
+                    pending = Pending(Kind.REFRESH)
                 text = command_text(name, {**data}, token)
             case Publish(message):
-                own = message.get("id", token)
-                if not isinstance(own, str):
-                    raise LocalProtocolError("the id of a publication must be a string")
-                if own in self._outbox:
-                    raise LocalProtocolError(f"a publication with the id {own!r} is pending already")
-                token = own
-                text = encode({**message, "id": token})
+                token, pending = self._outbox.publication(message)
+                text = pending.text
             case _:
                 assert_never(command)
-        effects = self._write(token, text)
-        self._outbox.await_answer(token, Pending(Kind.CALL), now=now)
+        effects = self._outbox.write(token, text, offline=self._is_offline)
+        self._outbox.await_answer(token, pending, now=now)
+        if pending.kind is Kind.REFRESH:
+            self._refresh.given()
         return token, effects
-
-    def _join(self, token: str, channel: str, data: Mapping[str, object], now: float) -> list[Effect]:
-        raw = msgspec.Raw(encode({**data, "channel": channel}).encode())
-        effects = self._write(token, None if self._is_offline else command_text("join_channel", raw, token))
-        self._memberships.join(channel, token, raw)
-        self._outbox.await_answer(token, Pending(Kind.JOIN, channel), now=now)
-        return effects
-
-    def _leave(self, token: str, channel: str, now: float) -> list[Effect]:
-        text = command_text("leave_channel", {"channel": channel}, token)
-        overtaken = self._memberships.leave(channel)
-        if not self._is_offline:
-            effects = self._write(token, text)
-            self._outbox.await_answer(token, Pending(Kind.LEAVE, channel), now=now)
-            return effects
-        self._outbox.count()
-        outcomes: list[Effect] = []
-        for join in overtaken:
-            if self._outbox.forget(join) is Kind.JOIN:
-                outcomes.append(Refused(join, "left", "the channel was left before it was joined"))
-        return [*outcomes, Answered(token, {"channel": channel})]
 
     def _receive(self, message: Message, now: float) -> list[Effect]:
         """Raises msgspec.ValidationError, before anything has changed, where a type in `message` is wrong."""
@@ -338,82 +380,88 @@ class Client:
                 return self._welcome(msgspec.convert(message, Welcome), now)
             case "disconnect":
                 self._farewell = msgspec.convert(message, Farewell)
+                # The server wants nothing more, and a fresh token the least of all.
+                self._refresh.clear()
             case "response" if pending is not None:
-                return self._granted(str(token), pending, message.get("data"))
+                self._outbox.forget(str(token))
+                if pending.kind is Kind.REFRESH and self._farewell is None:
+                    self._refresh.answered(message.get("data"), now=now)
+                return self._channels.granted(str(token), pending, message.get("data"))
             case "error" if pending is not None:
-                return self._denied(str(token), pending, msgspec.convert(message, Denial))
-        return [MessageReceived(message)]
+                denial = msgspec.convert(message, Denial)
+                if pending.kind is Kind.REFRESH:
+                    self._refresh.failed(denial.retry_after, now=now)
+                return self._channels.denied(str(token), pending, denial, now=now)
+            case "gap":
+                self._channels.interrupted(msgspec.convert(message, GapNotice))
+            case "unsubscribed":
+                self._channels.removed(msgspec.convert(message, Removal).channel)
+        effects = self._channels.hear(message, offline=self._is_offline, now=now)
+        self._hearing.hear(message, joined=effects is not None)
+        if effects is not None:
+            return effects
+        # Publications of the client's own that it does not want to hear come all the same with what was missed.
+        return [] if "meta" in message and self._outbox.is_silent(token) else [MessageReceived(message)]
 
     def _welcome(self, welcome: Welcome, now: float) -> list[Effect]:
+        """Raises msgspec.ValidationError, before anything has changed, where a gap in `welcome` is wrong."""
+        notices = [msgspec.convert(gap, GapNotice) for gap in welcome.gaps]
         effects: list[Effect] = [
             Connected(welcome.connection_id, welcome.user_id, reconnected=self._connection_id is not None)
         ]
         self._state = ClientState.CONNECTED
         self._connection_id, self._user_id = welcome.connection_id, welcome.user_id
+        self._hearing.welcome(welcome.last_event_id)
+        # Not whether it knows the session at all: it may do so from an attempt whose welcome was lost.
+        known = welcome.session_epoch is not None and welcome.session_epoch == self._session_epoch
+        self._session_epoch = welcome.session_epoch
         self._connected_at = now
+        self._reconnection.welcomed()
+        self._refresh.accepted(welcome.expires_in, now=now)
         self._timer = None
         if welcome.heartbeat_interval is not None:
             self._patience = welcome.heartbeat_interval * self._config.heartbeat_factor
             self._timer = now + self._patience
-        for channel in self._memberships.welcome(welcome.channels):
-            effects.append(SendText(command_text("leave_channel", {"channel": channel})))
-        for channel, join, data, granted in self._memberships.take():
-            token = join
-            if granted:
-                token = self._outbox.next_id()
-                self._outbox.count()
-                self._outbox.await_answer(token, Pending(Kind.REJOIN, channel), now=now)
-            else:
-                self._outbox.sent(token, now=now)
-            self._memberships.join(channel, token, data)
-            effects.append(SendText(command_text("join_channel", data, token)))
+        effects += [MessageReceived({**gap, "type": "gap"}) for gap in welcome.gaps]
+        for notice in notices:
+            self._channels.interrupted(notice)
+        effects += self._channels.welcome(welcome.channels, now=now)
+        effects += self._publish_again(known, now)
         return [*effects, *map(SendText, self._outbox.flush(now=now))]
 
-    def _granted(self, token: str, pending: Pending, data: object) -> list[Effect]:
-        self._outbox.forget(token)
-        desired = self._memberships.grant(pending.channel, token)
-        if pending.kind is not Kind.REJOIN:
-            return [Answered(token, data)]
-        return [Rejoined(pending.channel, data)] if desired else []
-
-    def _denied(self, token: str, pending: Pending, denial: Denial) -> list[Effect]:
-        self._outbox.forget(token)
-        desired = self._memberships.withdraw(pending.channel, token)
-        if pending.kind is not Kind.REJOIN:
-            return [Refused(token, denial.code, denial.message)]
-        return [RejoinRefused(pending.channel, denial.code, denial.message)] if desired else []
-
-    def _overdue(self, token: str, pending: Pending) -> list[Effect]:
-        effects: list[Effect] = [Refused(token, "timeout", "the server did not answer in time")]
-        if self._memberships.withdraw(pending.channel, token) and pending.channel not in self._memberships:
-            # The server may yet carry the join out. It acts in the order of arrival, so this undoes it.
-            effects.append(SendText(command_text("leave_channel", {"channel": pending.channel})))
+    def _publish_again(self, known: bool, now: float) -> list[Effect]:
+        """Send what was not acknowledged on an earlier link, unless the server does not know what it has got of it."""
+        effects: list[Effect] = []
+        for token, pending in self._outbox.under_way():
+            if pending.kind is not Kind.PUBLISH:
+                continue
+            if known:
+                self._outbox.repeated(token, now=now)
+                effects.append(SendText(pending.text))
+            else:
+                self._outbox.forget(token)
+                effects.append(Refused(token, "connection_lost", CONNECTION_LOST))
         return effects
 
     def _open(self, now: float) -> list[Effect]:
         self._state = ClientState.CONNECTING
         self._timer = now + self._config.connect_timeout
-        return [Open()]
+        token = self._hearing.token
+        return [Open(None if token is None else str(token))]
 
     def _lose(self, code: int | None, reason: str, retry_after: float | None, now: float) -> list[Effect]:
-        again = reconnects(code)
+        reconnect: bool | None = None
         if (farewell := self._farewell) is not None:
             # What was announced is surer than what arrived: a proxy or a cut turns any code into 1006.
-            code, reason = farewell.code, farewell.reason
-            again = reconnects(code) if farewell.reconnect is None else farewell.reconnect
+            code, reason, reconnect = farewell.code, farewell.reason, farewell.reconnect
             retry_after = farewell.retry_after if retry_after is None else retry_after
-        config = self._config
-        if self._connected_at is not None and now - self._connected_at >= config.backoff_cap:
-            # Not as soon as it was up: a server that accepts and drops would be hammered.
-            self._attempts = 0
+        stood = None if self._connected_at is None else now - self._connected_at
         effects = self._release()
-        limit = config.max_reconnect_attempts
-        if not (again and config.auto_reconnect) or (limit is not None and self._attempts >= limit):
+        delay = self._reconnection.lost(code, reconnect=reconnect, retry_after=retry_after, stood=stood)
+        if delay is None:
             return [*effects, *self._end(code, reason)]
-        delay = self._random() * config.backoff(self._attempts)
-        self._attempts += 1
         self._state = ClientState.WAITING
-        self._timer = now + max(0.0, retry_after or 0.0) + delay
+        self._timer = now + delay
         return [*effects, Lost(code, reason, self._timer)]
 
     def _release(self) -> list[Effect]:
@@ -423,49 +471,19 @@ class Client:
         self._patience = None
         self._farewell = None
         self._timer = None
-        effects: list[Effect] = []
-        for token, pending in self._outbox.under_way():
-            if pending.kind is Kind.JOIN and self._memberships.holds(pending.channel, token):
-                self._outbox.suspend(token)
-                continue
-            self._outbox.forget(token)
-            if pending.kind is Kind.REJOIN:
-                # It was granted on an earlier connection, and is asked for again on the next.
-                self._memberships.grant(pending.channel, token)
-            elif pending.kind is Kind.LEAVE:
-                # Nobody is a member without a connection, so the loss has carried it out.
-                effects.append(Answered(token, {"channel": pending.channel}))
-            else:
-                effects.append(Refused(token, "connection_lost", _CONNECTION_LOST))
-        return effects
+        self._refresh.clear()
+        return self._channels.lost()
 
     def _end(self, code: int | None, reason: str) -> list[Effect]:
         self._state = ClientState.CLOSED
-        self._memberships.take()
-        pending, unsent = self._outbox.clear()
-        outcomes: list[Effect] = [
-            Refused(token, "not_sent", "the client ended before it could send this")
-            if queued
-            else Refused(token, "connection_lost", _CONNECTION_LOST)
-            for token, queued in pending
-        ]
+        self._channels.clear()
+        outcomes, unsent = self._outbox.clear()
         return [*outcomes, Ended(code, reason, unsent)]
 
     @property
     def _is_offline(self) -> bool:
         # What follows the server's farewell would be lost with the link.
         return self._state is not ClientState.CONNECTED or self._farewell is not None
-
-    def _write(self, token: str, text: str | None) -> list[Effect]:
-        """Send or queue; the first change that a command makes, and the last of it that may raise."""
-        if self._is_offline:
-            self._outbox.queue(token, text)
-            self._outbox.count()
-            return []
-        # Only a join has no text, and only while offline.
-        assert text is not None
-        self._outbox.count()
-        return [SendText(text)]
 
     def _check_usable(self) -> None:
         if self._state in (ClientState.IDLE, ClientState.CLOSED):

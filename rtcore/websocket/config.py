@@ -21,6 +21,8 @@ class WebSocketConfig:
         max_handshake_size: Bytes that the peer's half of the handshake may have, 16 KiB as in h11.
         ping_interval: Seconds of silence after which the peer is pinged; ``None`` for never.
         pong_timeout: Seconds of silence after such a ping that end the connection with 4408; ``None`` for never.
+        message_timeout: Seconds from the first byte of a frame or message to its end, after which the connection is
+            ended with 1008; ``None`` for any.
         close_timeout: Seconds to wait for the closing handshake, and on a client for the server's end of the bytes.
         handshake_timeout: Seconds that the opening handshake may take; ``None`` for any.
         farewell: Makes, from the code and the reason, a text message that goes before a Close frame of the machine's
@@ -35,6 +37,7 @@ class WebSocketConfig:
     max_handshake_size: int = 16384
     ping_interval: float | None = 30.0
     pong_timeout: float | None = 60.0
+    message_timeout: float | None = 120.0
     close_timeout: float = 10.0
     handshake_timeout: float | None = 10.0
     farewell: Callable[[int, str], str] | None = None
@@ -47,6 +50,7 @@ class WebSocketConfig:
             "max_handshake_size",
             "ping_interval",
             "pong_timeout",
+            "message_timeout",
             "close_timeout",
             "handshake_timeout",
         ):

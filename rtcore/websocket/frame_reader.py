@@ -106,6 +106,7 @@ class FrameReader:
         "_message",
         "_opcode",
         "_pending",
+        "controls",
     )
 
     def __init__(self, *, masked: bool, max_message_size: int, max_frame_size: int | None = None) -> None:
@@ -129,6 +130,8 @@ class FrameReader:
         self._draining = False
         self._ended = False
         self._idle = True  # between messages, neither draining nor ended
+        #: How many control frames have come between messages, where nothing is unfinished when they end.
+        self.controls = 0
 
     @property
     def in_message(self) -> bool:
@@ -310,6 +313,8 @@ class FrameReader:
     def _control(
         self, opcode: int, payload: bytes, data: bytes, position: int, end: int, events: list[FrameEvent]
     ) -> int:
+        if not self._opcode:
+            self.controls += 1
         if opcode == Opcode.PING:
             events.append(PingReceived(payload))
             return end

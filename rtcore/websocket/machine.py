@@ -4,9 +4,10 @@ States and what moves between them:
 
     CONNECTING --handshake done--> OPEN --a Close frame written--> CLOSING --closing handshake done--> CLOSED
 
-and from every state straight to CLOSED when the bytes end. Only one deadline runs at a time: for the handshake, for the
-next ping, for the answer to a ping, or for the end of the closing handshake. What does not fit the table: after a fault
-of the peer the machine is CLOSING, and reads on only to find the peer's Close frame.
+and from every state straight to CLOSED when the bytes end. One deadline runs at a time: for the handshake, for the next
+ping, for the answer to a ping, or for the end of the closing handshake; in OPEN beside it that for the end of a message
+of which a part has come. What does not fit the table: after a fault of the peer the machine is CLOSING, and reads on
+only to find the peer's Close frame.
 
 A server may write frames of `rtcore.frames` to the socket past the machine as long as the state is OPEN; once it is
 not, "the endpoint MUST NOT send any more data frames" (section 5.5.1).
@@ -70,6 +71,7 @@ class WebSocket:
         "_fault",
         "_handshake",
         "_heard_at",
+        "_message_by",
         "_pinged",
         "_reader",
         "_reason",
@@ -92,6 +94,7 @@ class WebSocket:
         self._heard_at = now
         self._pinged = False
         self._timeout_at = None if config.handshake_timeout is None else now + config.handshake_timeout
+        self._message_by: float | None = None  # in OPEN, while a part of a frame or message has come
         # Of the end, as far as it is known
         self._code = int(CloseCode.ABNORMAL_CLOSURE)
         self._reason = ""
@@ -185,7 +188,9 @@ class WebSocket:
         Bytes of the peer do not move it as a rule: a call may find that there is nothing to do yet, and then moves it.
         So a driver does not have to put the connection elsewhere in its heap for every message.
         """
-        return self._timeout_at
+        if self._message_by is None or (self._timeout_at is not None and self._timeout_at < self._message_by):
+            return self._timeout_at
+        return self._message_by
 
     def receive_data(self, data: bytes, *, now: float) -> list[WebSocketEffect]:
         """Take bytes of the peer.
@@ -211,26 +216,33 @@ class WebSocket:
         if self._pinged:
             self._pinged = False
             self._timeout_at = self._ping_at()
+        controls = reader.controls
         for event in reader.receive_data(data):
             if type(event) is TextReceived:
                 effects.append(event)
             else:
                 self._handle(event, effects, now)
+        if reader.in_message:
+            self._begin_message(effects, now, anew=reader.controls != controls)
+        else:
+            self._message_by = None
         return effects
 
     def receive_eof(self, *, now: float) -> list[WebSocketEffect]:
         """Take note that the peer will send no more bytes, or that the transport is gone.
 
         Returns:
-            `Closed`; before it, on a server, the `Write` of a 400 response to half a request, and on a client the
-            `Rejected` of a response that ends with the bytes. Nothing where the connection had ended before.
+            `Closed`; before it, on a client, the `Rejected` of a response that ends with the bytes. Half a request is
+            not answered. Nothing where the connection had ended before.
         """
         match self._state:
             case WebSocketState.CONNECTING if isinstance(self._handshake, ClientHandshake):
                 return self._answered(self._handshake.stop("the server ended the connection during the handshake"), now)
-            case WebSocketState.CONNECTING if isinstance(self._handshake, ServerHandshake) and self._handshake.trailing:
-                return self._refuse(Refusal("truncated_request", "the request ends in its headers", 400))
             case WebSocketState.CONNECTING:
+                # "A server that receives an incomplete request message, usually due to a canceled request or a
+                # triggered timeout exception, MAY send an error response prior to closing the connection." (RFC 9112,
+                # section 8) It does not: where the request was cut on its way, 400 would tell the client not to try
+                # again.
                 return [self._end("the client ended the connection during the handshake")]
             case WebSocketState.OPEN:
                 # "If _The WebSocket Connection is Closed_ and no Close control frame was received by the endpoint (such
@@ -251,9 +263,13 @@ class WebSocket:
 
         Returns:
             In CONNECTING a server's `Write` of a 408 or 503 response, or a client's `Rejected` where a response is half
-            read, and `Closed`; in OPEN the `Write` of a ping, or after a ping without an answer of the farewell and of
-            the Close frame; in CLOSING `Closed`.
+            read, and `Closed`; in OPEN the `Write` of a ping, or after a ping without an answer, and for a message that
+            does not end, of the farewell and of the Close frame; in CLOSING `Closed`.
         """
+        if self._message_by is not None and now >= self._message_by:
+            return self._give_up(
+                CloseCode.POLICY_VIOLATION, f"a message was not complete after {self._config.message_timeout:g} s", now
+            )
         if self._timeout_at is None or now < self._timeout_at:
             return []
         match self._state:
@@ -265,12 +281,8 @@ class WebSocket:
                 # The client did its part; it is the application that has not decided.
                 return self._refuse(Refusal("handshake_timeout", "the server took too long, try again", 503))
             case WebSocketState.OPEN if self._pinged:
-                assert self._reader is not None  # as in every OPEN
-                self._reader.drain()
-                effects: list[WebSocketEffect] = []
                 silence = f"no sign of life for {self._config.pong_timeout:g} seconds after a ping"
-                self._fail(CloseCode.HEARTBEAT_MISSED, silence, effects, now)
-                return effects
+                return self._give_up(CloseCode.HEARTBEAT_MISSED, silence, now)
             case WebSocketState.OPEN:
                 interval = self._config.ping_interval
                 assert interval is not None  # else OPEN without a ping has no deadline
@@ -437,6 +449,28 @@ class WebSocket:
             case _:
                 assert_never(event)
 
+    def _begin_message(self, effects: list[WebSocketEffect], now: float, *, anew: bool) -> None:
+        """Take note that a part of a frame or message has come, with or after `effects`.
+
+        Args:
+            effects: Of the same bytes.
+            now: When they came.
+            anew: Whether what was unfinished before has ended, even if no message shows it.
+        """
+        timeout = self._config.message_timeout
+        if timeout is None or self._state is not WebSocketState.OPEN:
+            return
+        if self._message_by is None or anew or any(type(one) in (TextReceived, BytesReceived) for one in effects):
+            self._message_by = now + timeout
+
+    def _give_up(self, code: int, reason: str, now: float) -> list[WebSocketEffect]:
+        """End the connection for what the peer has not done in time."""
+        assert self._reader is not None  # as in every OPEN
+        self._reader.drain()
+        effects: list[WebSocketEffect] = []
+        self._fail(code, reason, effects, now)
+        return effects
+
     def _fail(self, code: int, reason: str, effects: list[WebSocketEffect], now: float) -> None:
         """End the connection for a fault of the peer (section 7.1.7), which has stopped the reader."""
         self._fault = reason
@@ -450,11 +484,13 @@ class WebSocket:
         self._code = int(code)
         self._reason = reason
         self._pinged = False
+        self._message_by = None
         self._timeout_at = now + self._config.close_timeout
 
     def _end(self, fault: str | None) -> Closed:
         self._state = WebSocketState.CLOSED
         self._timeout_at = None
+        self._message_by = None
         self._handshake = None
         self._request = None
         self._reader = None

@@ -10,6 +10,8 @@ from rtcore.client import (
     Command,
     Connected,
     Effect,
+    Join,
+    MessageReceived,
     Open,
     SendText,
 )
@@ -41,12 +43,13 @@ def response(token: str, data: object = None) -> str:
     return text({"type": "response", "id": token, "ok": True, "data": data})
 
 
-def error(token: str, code: str = "forbidden", message: str = "no") -> str:
-    return text({"type": "error", "id": token, "code": code, "message": message})
+def error(token: str, code: str = "forbidden", message: str = "no", **fields: object) -> str:
+    return text({"type": "error", "id": token, "code": code, "message": message, **fields})
 
 
 def welcome(connection_id: str = "c1", **fields: object) -> str:
-    return text({"type": "connected", "connection_id": connection_id, "user_id": "ann", "protocol": 1, **fields})
+    hello = {"type": "connected", "connection_id": connection_id, "user_id": "ann", "protocol": 1}
+    return text({**hello, "session_epoch": "s", **fields})
 
 
 def new(jitter: float = 0.5, **config: object) -> Client:
@@ -68,9 +71,9 @@ def connected(now: float = 0.0, *, jitter: float = 0.5, hello: str | None = None
     return client
 
 
-def reconnect(client: Client, now: float, hello: str | None = None) -> list[Effect]:
+def reconnect(client: Client, now: float, hello: str | None = None, *, token: str | None = None) -> list[Effect]:
     """Bring a client that is WAITING back; return the effects of ``connected`` after the first."""
-    assert client.connect(now=now) == [Open()]
+    assert client.connect(now=now) == [Open(token)]
     assert client.opened(now=now) == []
     effects = client.receive_text(hello or welcome("c2"), now=now)
     assert effects[0] == Connected("c2", "ann", reconnected=True)
@@ -80,3 +83,44 @@ def reconnect(client: Client, now: float, hello: str | None = None) -> list[Effe
 def ask(client: Client, request: Command, now: float = 0.0) -> str:
     """Make a request of which only the id matters."""
     return client.request(request, now=now)[0]
+
+
+def message(offset: int, epoch: str = "e", **fields: object) -> dict[str, object]:
+    """Return a publication, whose number among all is that of its offset unless `seq` names another."""
+    seq = fields.pop("seq", offset)
+    return {"type": "m", "n": offset, **fields, "meta": {"id": f"i-{seq}", "offset": offset, "epoch": epoch}}
+
+
+def hear(client: Client, *messages: dict[str, object], now: float = 0.0) -> list[Effect]:
+    """Hand in messages of the server; return all that follows from them."""
+    return [effect for each in messages for effect in client.receive_text(text(each), now=now)]
+
+
+def heard(*offsets: int, epoch: str = "e", **fields: object) -> list[Effect]:
+    return [MessageReceived(message(offset, epoch, **fields)) for offset in offsets]
+
+
+def gap(channel: str, offset: int, epoch: str = "e", reason: str = "history_lost", **fields: object) -> MessageReceived:
+    said = {"type": "gap", "channel": channel, **fields, "epoch": epoch, "offset": offset, "reason": reason}
+    return MessageReceived(said)
+
+
+def standing(offset: int, epoch: str = "e", **fields: object) -> dict[str, object]:
+    """Return the data of the answer to a join."""
+    return {"channel": "a", "offset": offset, "epoch": epoch, "replayed": 0, **fields}
+
+
+def member(offset: int, epoch: str = "e", *, channel: str = "a", **fields: object) -> Client:
+    """Return a client that has joined one channel, by the command "0-1"."""
+    client = connected()
+    client.receive_text(response(ask(client, Join(channel)), standing(offset, epoch, **fields)), now=0.0)
+    return client
+
+
+def rejoin(token: str, offset: int, epoch: str = "e", *, channel: str = "a", **fields: object) -> SendText:
+    """Return a join from a position."""
+    persistent = {"persistent": fields.pop("persistent")} if "persistent" in fields else {}
+    since = {"epoch": epoch, "offset": offset, **persistent}
+    data = fields.pop("data", {})
+    assert isinstance(data, dict)
+    return command("join_channel", {**data, "channel": channel, "since": since, **fields}, token)

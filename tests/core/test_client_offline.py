@@ -60,9 +60,9 @@ def test_offline_queue_is_sent_in_order_after_the_joins() -> None:
     assert client.next_timeout() == 10.0
     assert client.handle_timeout(now=10.0) == [
         Refused("0-3", "timeout", LATE),
-        leave("b"),
+        leave("b", "0-7"),
         Refused("0-5", "timeout", LATE),
-        leave("a"),
+        leave("a", "0-8"),
         Refused("0-2", "timeout", LATE),
         Refused("0-4", "timeout", LATE),
     ]
@@ -241,6 +241,12 @@ def test_overdue_join_of_a_channel_that_was_left_needs_no_other_leave() -> None:
     assert client.handle_timeout(now=10.0) == [Refused(joining, "timeout", LATE), Refused(leaving, "timeout", LATE)]
 
 
+def test_overdue_join_of_a_channel_that_the_server_has_joined_by_itself_undoes_nothing() -> None:
+    client = connected(hello=welcome(channels=["url"]))
+    joining = ask(client, Join("url"))
+    assert client.handle_timeout(now=10.0) == [Refused(joining, "timeout", LATE)]
+
+
 def test_channel_that_the_server_joins_by_itself_is_left_again() -> None:
     hello = welcome(channels=["url", "other"])
     client = connected(hello=hello)
@@ -248,7 +254,8 @@ def test_channel_that_the_server_joins_by_itself_is_left_again() -> None:
         client.receive_text(response(ask(client, Leave(channel))), now=0.0)
     client.lost(None, now=0.0)
     again = welcome("c2", channels=["url", "other", "none"])
-    assert reconnect(client, 1.0, again) == [leave("url")]
+    assert reconnect(client, 1.0, again) == [leave("url", "0-3")]
+    assert client.receive_text(response("0-3"), now=1.0) == []
     client.receive_text(response(ask(client, Join("url"))), now=1.0)
     client.lost(None, now=1.0)
-    assert reconnect(client, 2.0, again) == [join("url", "0-4")]
+    assert reconnect(client, 2.0, again) == [join("url", "0-5")]

@@ -427,6 +427,10 @@ def test_the_limit_strikes_at_the_same_place_wherever_the_stream_is_cut(
         (encode_event(b"a\nb\rc\r\nd\n\re"), b"data: a\ndata: b\ndata: c\ndata: d\ndata: \ndata: e\n\n"),
         (encode_event("a\n"), b"data: a\ndata: \n\n"),
         (encode_event("\r"), b"data: \ndata: \n\n"),
+        # WHATWG HTML, section 9.2.6: without data nothing is dispatched, and the id is set all the same.
+        (encode_event(None, id="e-5"), b"id: e-5\n\n"),
+        (encode_event(None), b"\n"),
+        (encode_event(None, event="e", id=""), b"event: e\nid: \n\n"),
         (encode_event("a\u2028b\x85"), "data: a\u2028b\x85\n\n".encode()),
         (encode_retry(3000), b"retry: 3000\n\n"),
         (encode_retry(0), b"retry: 0\n\n"),
@@ -464,7 +468,7 @@ names = st.text().filter(lambda text: not set(text) & set("\r\n\0"))
 @given(
     st.lists(
         st.tuples(
-            st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\r\n :")),
+            st.none() | st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\r\n :")),
             st.none() | names,
             st.none() | names,
         )
@@ -473,16 +477,18 @@ names = st.text().filter(lambda text: not set(text) & set("\r\n\0"))
     st.integers(0, 10**15 - 1),
 )
 def test_what_is_encoded_is_what_is_parsed(
-    events: list[tuple[str, str | None, str | None]], comment: str, retry: int
+    events: list[tuple[str | None, str | None, str | None]], comment: str, retry: int
 ) -> None:
     wire = [encode_retry(retry)]
     expected: Items = [Retry(retry)]
     last_event_id = ""
     for data, event, id in events:
         wire += [encode_comment(comment), encode_event(data, event=event, id=id)]
-        assert wire[-1] == encode_event(data.encode(), event=event, id=id)
         assert b"\r" not in wire[-1]
         last_event_id = last_event_id if id is None else id
+        if data is None:
+            continue
+        assert wire[-1] == encode_event(data.encode(), event=event, id=id)
         text = data.replace("\r\n", "\n").replace("\r", "\n")
         expected.append(Event(event or "message", text, last_event_id))
     assert parse(b"".join(wire)) == (expected, last_event_id)

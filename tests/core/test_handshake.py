@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from rtcore.handshake import (
     UpgradeRequest,
     accept_response,
     check_request,
+    fault_of,
     refusal_response,
     reject_response,
 )
@@ -479,3 +481,25 @@ def test_no_bytes_make_a_handshake_raise(data: bytes, size: int) -> None:
         assert ask(prefix + data, size=size) == ask(prefix + data)
     for prefix in (b"", b"HTTP/1.1 ", b"HTTP/1.1 403 No\r\n", response()[:-2], b"HTTP/1.1 403 No\r\n\r\n"):
         assert answer(prefix + data, size=size) == answer(prefix + data)
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ([(b"host", b"a"), (b"authorization", b"Bearer se\0cret")], "Illegal header value"),
+        ([(b"host", b"a"), (b"se cret", b"x")], "Illegal header name"),
+        ([], "Missing mandatory Host: header"),
+    ],
+)
+def test_a_fault_is_told_without_what_is_wrong(headers: list[tuple[bytes, bytes]], told: str) -> None:
+    with pytest.raises(h11.LocalProtocolError) as caught:
+        h11.Request(method=b"GET", target=b"/", headers=headers)
+    assert fault_of(caught.value) == told
+
+
+def test_a_fault_of_a_peer_is_told_without_what_is_wrong() -> None:
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer secret\0\r\n\r\n")
+    with pytest.raises(h11.RemoteProtocolError) as caught:
+        connection.next_event()
+    assert fault_of(caught.value) == "illegal header line"

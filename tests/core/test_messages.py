@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtcore.errors import LocalProtocolError, Refusal
+from rtcore.event_stream import EventStreamParser
 from rtcore.messages import (
     RESERVED_EVENTS,
     RESERVED_TYPES,
@@ -17,8 +18,10 @@ from rtcore.messages import (
     Encoded,
     Message,
     NotificationMessage,
+    Source,
     check,
     check_channel,
+    cursor,
     decode_value,
     encode,
     normalize_user_id,
@@ -86,7 +89,33 @@ def test_encoded_messages_are_equal_by_content() -> None:
     assert one != Encoded(b"{}")
     assert one != Encoded(b"[]", "gap")
     assert one != b"{}"
-    assert repr(one) == "Encoded(b'{}', event='gap')"
+    assert one != Encoded(b"{}", "gap", id="e-1")
+    assert Encoded(b"{}", id="e-1") == Encoded(b"{}", id="e-1", source=Source("chat", "e.1", 1))
+    assert repr(one) == "Encoded(b'{}', event='gap', id=None)"
+
+
+def test_an_id_is_for_event_streams_only() -> None:
+    message = Encoded(b"{}", "gap", id="e-1")
+    assert message.event_stream == b"event: gap\nid: e-1\ndata: {}\n\n"
+    assert (message.text, message.frame) == ("{}", Encoded(b"{}").frame)
+
+
+def test_a_message_may_be_told_under_another_id() -> None:
+    source = Source("chat", "e.1", 1)
+    message = Encoded(b"{}", "gap", id="e-1", source=source)
+    assert message.event_stream  # what has been made of it is not taken over
+    for other in (message.with_id("e-9.1"), message.with_id(None)):
+        assert (other.json, other.event, other.source) == (b"{}", "gap", source)
+    assert message.with_id("e-9.1").event_stream == b"event: gap\nid: e-9.1\ndata: {}\n\n"
+    assert message.with_id(None).event_stream == b"event: gap\ndata: {}\n\n"
+    assert message.id == "e-1"
+
+
+def test_a_cursor_is_an_event_that_nobody_sees() -> None:
+    assert cursor("e-5").event_stream == b"id: e-5\n\n"
+    parser = EventStreamParser()
+    assert parser.receive_data(cursor("e-5").event_stream) == []
+    assert parser.last_event_id == "e-5"
 
 
 @pytest.mark.parametrize(
@@ -142,15 +171,16 @@ def test_what_is_nested_beyond_reason_is_the_callers_fault() -> None:
 
 def test_a_publication_tells_where_it_stands_and_who_sent_it() -> None:
     message: Message = {"type": "text", "meta": "forged", "data": "Привет"}
+    source = Source("chat", "e.1", 7)
     encoded = publication(
-        message, id="e.1:7", offset=7, epoch="e.1", connection_id="c1", user_id=None, timestamp=1_700_000_000_000
+        message, id="e-9", source=source, connection_id="c1", user_id=None, timestamp=1_700_000_000_000
     )
     assert encoded == Encoded(
         compact(
             {
                 "type": "text",
                 "meta": {
-                    "id": "e.1:7",
+                    "id": "e-9",
                     "offset": 7,
                     "epoch": "e.1",
                     "sender": {"connection_id": "c1", "user_id": None},
@@ -158,16 +188,40 @@ def test_a_publication_tells_where_it_stands_and_who_sent_it() -> None:
                 },
                 "data": "Привет",
             }
-        )
+        ),
+        id="e-9",
     )
+    assert encoded.source is source
     assert message["meta"] == "forged"  # the caller's object is left alone
+
+
+def test_a_publication_tells_about_its_sender_what_there_is_to_tell() -> None:
+    for info in ({"name": "Ann"}, {}):
+        encoded = publication(
+            {"type": "text"},
+            id="e-9",
+            source=Source("chat", "e.1", 7),
+            connection_id=None,
+            user_id="ann",
+            info=info,
+            timestamp=0,
+        )
+        sender = {"connection_id": None, "user_id": "ann", "info": info}
+        assert json.loads(encoded.json)["meta"]["sender"] == sender
+
+
+def test_who_is_taken_out_of_a_channel_is_told_by_an_event_of_its_own() -> None:
+    told = encode({"type": "unsubscribed", "channel": "chat"})
+    assert (told.event, told.id) == ("unsubscribed", None)
+    assert {"unsubscribed"} <= RESERVED_TYPES & RESERVED_EVENTS
 
 
 @given(OBJECTS)
 def test_fields_that_the_server_does_not_know_pass_through_untouched(fields: Message) -> None:
     message: Message = {**fields, "type": "text", "event": None}
+    source = Source("chat", "e", 1)
     sent = publication(
-        json.loads(json.dumps(message)), id="i", offset=1, epoch="e", connection_id=None, user_id=None, timestamp=0
+        json.loads(json.dumps(message)), id="i", source=source, connection_id=None, user_id=None, timestamp=0
     )
     received = json.loads(sent.json)
     assert received.pop("meta")["offset"] == 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from rtcore.channels import user_channel
+from rtcore.channels import BROADCAST, connection_channel, user_channel
 from rtcore.errors import CloseCode, LocalProtocolError, Refusal
-from rtcore.messages import Message
+from rtcore.messages import Message, cursor
 from rtcore.node import Close, NodeConfig, disconnect_message
+from rtcore.permissions import OPEN, Identity
+from rtcore.rate_limit import RateLimit, RateLimitConfig
 from rtcore.router import Deliver, Refused, Request, RouterConfig
 from rtcore.session import Transport
 
@@ -19,6 +21,7 @@ from .node_talk import (
     connected,
     encoded,
     error,
+    roster,
     small_node,
     to,
 )
@@ -35,15 +38,26 @@ def served() -> Served:
 def test_connecting() -> None:
     served = Served(NodeConfig(websocket_heartbeat=25.0, sse_heartbeat=None))
     assert served.connect("c1", "ann") == [connected("c1", "ann", heartbeat_interval=25.0)]
-    assert served.connect("c2", None, transport=Transport.SSE) == [connected("c2", None, heartbeat_interval=None)]
+    assert served.connect("c2", None, transport=Transport.SSE) == [
+        Deliver(cursor("e-0"), ("c2",)),
+        connected("c2", None, heartbeat_interval=None),
+        Deliver(cursor("e-0"), ("c2",)),
+    ]
     assert ("c1" in served.node, "c9" in served.node, len(served.node)) == (True, False, 2)
 
 
 def test_connecting_with_channels(served: Served) -> None:
-    assert served.connect("c4", "bob", "chat", "news", "chat") == [connected("c4", "bob", "chat", "news")]
+    presence = {
+        "chat": roster(("bob", "c4"), epoch="e.4p", offset=1),
+        "news": roster(("bob", "c4"), epoch="e.5p", offset=1),
+    }
+    assert served.connect("c4", "bob", "chat", "news", "chat") == [
+        connected("c4", "bob", "chat", "news", at="e-2", presence=presence)
+    ]
+    presence = {"news": roster(("bob", "c4"), (None, "c5"), epoch="e.5p", offset=2)}
     assert served.connect("c5", None, "news") == [
-        connected("c5", None, "news"),
-        Deliver(came_or_went("user_joined", "news", 1, "e.5", "c5", None), ("c4", "c5"), skip="c5"),
+        connected("c5", None, "news", at="e-3", presence=presence),
+        Deliver(came_or_went("user_joined", "news", 2, "e.5", 3, "c5", None), ("c4", "c5"), skip="c5"),
     ]
 
 
@@ -57,8 +71,11 @@ def test_connecting_with_channels(served: Served) -> None:
     ],
 )
 def test_connecting_with_a_channel_that_may_not_be_joined(served: Served, channel: str, message: str) -> None:
+    presence = {
+        name: roster((None, "c4"), epoch=f"{epoch}p", offset=1) for name, epoch in (("chat", "e.3"), ("news", "e.4"))
+    }
     assert served.connect("c4", None, "chat", channel, "news") == [
-        connected("c4", None, "chat", "news"),
+        connected("c4", None, "chat", "news", at="e-2", presence=presence),
         error("c4", "invalid_channel", message, None),
     ]
     delivered = served.publish(user_channel("ann"), {"type": "text"})[0]
@@ -69,7 +86,7 @@ def test_connecting_with_a_channel_that_may_not_be_joined(served: Served, channe
 def test_connecting_with_more_channels_than_allowed() -> None:
     served = Served(NodeConfig(router=RouterConfig(max_channels=1)))
     assert served.connect("c1", None, "a", "b") == [
-        connected("c1", None, "a"),
+        connected("c1", None, "a", at="e-1", presence={"a": roster((None, "c1"), epoch="e.2p", offset=1)}),
         error("c1", "too_many_channels", "a connection may join at most 1 channels: leave one first", None),
     ]
 
@@ -113,6 +130,13 @@ def test_who_leaves_makes_room() -> None:
     assert served.node.admit(Transport.SSE) is None
 
 
+def test_who_a_connection_is() -> None:
+    served = Served(NodeConfig())
+    served.connect("c1", "ann")
+    assert served.node.identity("c1") == Identity("ann", OPEN)
+    assert served.node.identity("c2") is None
+
+
 # Membership from outside
 
 
@@ -120,11 +144,11 @@ def test_joining_from_outside(served: Served) -> None:
     served.command("c3", "join_channel", channel="chat")
     subscribe, unsubscribe = served.node.subscribe, served.node.unsubscribe
     assert subscribe("c1", "chat", now=100.0, timestamp=STAMP) == [
-        Deliver(came_or_went("user_joined", "chat", 1, "e.3", "c1", "ann"), ("c3", "c1"), skip="c1")
+        Deliver(came_or_went("user_joined", "chat", 2, "e.3", 2, "c1", "ann"), ("c3", "c1"), skip="c1")
     ]
     assert subscribe("c1", "chat", now=100.0, timestamp=STAMP) == []
     assert unsubscribe("c1", "chat", now=100.0, timestamp=STAMP) == [
-        Deliver(came_or_went("user_left", "chat", 2, "e.3", "c1", "ann"), ("c3",), skip="c1")
+        Deliver(came_or_went("user_left", "chat", 3, "e.3", 3, "c1", "ann"), ("c3",))
     ]
     assert unsubscribe("c1", "chat", now=100.0, timestamp=STAMP) == []
 
@@ -144,10 +168,9 @@ def test_disconnecting(served: Served) -> None:
     for connection_id in ("c1", "c2", "c3"):
         served.command(connection_id, "join_channel", channel="chat")
     assert served.disconnect("c1") == []
-    assert served.disconnect("c2") == [
-        Deliver(came_or_went("user_left", "chat", 2, "e.3", "c2", "ann"), ("c3",), skip="c2")
-    ]
     assert served.disconnect("c2") == []
+    assert served.disconnect("c2") == []
+    assert served.wait_until(105.0) == [Deliver(came_or_went("user_left", "chat", 3, "e.3", 3, "c2", "ann"), ("c3",))]
     assert served.disconnect("never seen") == []
     assert ("c2" in served.node, len(served.node), served.node.stats()["websocket_count"]) == (False, 1, 1)
 
@@ -159,9 +182,9 @@ def test_closing_says_why(served: Served) -> None:
     assert served.node.close("c1", CloseCode.FORBIDDEN, "banned", now=100.0, timestamp=STAMP) == [
         to("c1", disconnect),
         Close("c1", 4403, "banned"),
-        Deliver(came_or_went("user_left", "chat", 2, "e.3", "c1", "ann"), ("c3",), skip="c1"),
     ]
     assert "c1" not in served.node
+    assert served.node.close("c3", CloseCode.GOING_AWAY, "", now=100.0, timestamp=STAMP)[1:] == [Close("c3", 1001, "")]
     assert served.node.close("c1", CloseCode.FORBIDDEN, "banned", now=100.0, timestamp=STAMP) == []
 
 
@@ -221,15 +244,35 @@ def test_heartbeats_go_to_all_who_are_due_at_once() -> None:
     assert served.node.next_timeout() == 161.0
 
 
-def test_without_heartbeats_only_idle_channels_have_deadlines() -> None:
+def test_without_heartbeats_only_what_is_held_has_deadlines() -> None:
     served = Served(NodeConfig(websocket_heartbeat=None))
-    served.connect("c1", None, "chat")
     assert served.node.next_timeout() is None
-    served.command("c1", "leave_channel", channel="chat")
-    assert served.node.next_timeout() == 400.0
+    served.connect("c1", None, "chat")
+    assert served.node.next_timeout() == 400.0  # c1 has come
     served.now = 150.0
     served.disconnect("c1")
     assert served.wait_until(400.0) == []
-    assert served.node.next_timeout() == 450.0  # everybody's channel
+    assert served.node.next_timeout() == 450.0  # c1 has gone, and nobody hears what is for everybody
     assert served.wait_until(450.0) == []
-    assert served.node.next_timeout() is None
+    assert (served.node.next_timeout(), served.node.empty) == (None, True)
+
+
+def test_once_everybody_has_left_and_time_has_passed_nothing_remains() -> None:
+    limits = RateLimitConfig(user=RateLimit(messages=0.001), connection=RateLimit(messages=5.0))
+    served = Served(NodeConfig(rate_limits=limits))
+    assert served.node.empty
+    served.connect("c1", "ann", "chat", session="secret")
+    served.connect("c2", None, "chat", transport=Transport.SSE)
+    served.receive("c1", {"type": "text", "channel": "chat", "id": "1"})
+    served.receive("c1", {"type": "text", "recipient_id": "bob"})
+    served.publish(connection_channel("c9"), {"type": "text"})
+    served.publish(BROADCAST, {"type": "text"})
+    for connection_id in ("c1", "c2"):
+        served.disconnect(connection_id)
+    assert not served.node.empty
+    steps = 0
+    while (at := served.node.next_timeout()) is not None:
+        served.wait_until(at)
+        steps += 1
+    assert (served.node.empty, served.node.stats()["history_bytes"], steps < 20) == (True, 0, True)
+    assert served.now == 1100.0  # by then ann has been silent for as long as the first message took

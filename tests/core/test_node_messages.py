@@ -9,8 +9,9 @@ import pytest
 from rtcore.channels import BROADCAST, connection_channel, user_channel
 from rtcore.errors import LocalProtocolError, Refusal
 from rtcore.messages import Message
+from rtcore.namespaces import Namespace, Namespaces
 from rtcore.node import NodeConfig
-from rtcore.router import Deliver, Published, Request, RouterConfig
+from rtcore.router import Deliver, Published, Refused, Request, RouterConfig
 from rtcore.session import Handle, Transport
 
 from .node_talk import (
@@ -18,8 +19,10 @@ from .node_talk import (
     Served,
     came_or_went,
     error,
+    member,
     ok,
     published,
+    roster,
     small_node,
 )
 
@@ -39,25 +42,25 @@ def test_ping(served: Served) -> None:
 
 
 def test_joining_and_leaving(served: Served) -> None:
-    ann, somebody = {"user_id": "ann", "connection_id": "c1"}, {"user_id": None, "connection_id": "c3"}
-    stands: Message = {"channel": "chat", "offset": 0, "epoch": "e.3"}
+    ann, somebody = ("ann", "c1"), (None, "c3")
+    stands: Message = {"channel": "chat", "offset": 0, "epoch": "e.3", "replayed": 0}
     assert served.command("c1", "join_channel", channel="chat") == [
-        ok("c1", {**stands, "presence": {"count": 1, "users": [ann]}})
+        ok("c1", {**stands, "presence": roster(ann, epoch="e.3p", offset=1)})
     ]
     assert served.command("c3", "join_channel", channel="chat") == [
-        ok("c3", {**stands, "presence": {"count": 2, "users": [ann, somebody]}}),
-        Deliver(came_or_went("user_joined", "chat", 1, "e.3", "c3", None), ("c1", "c3"), skip="c3"),
+        ok("c3", {**stands, "presence": roster(ann, somebody, epoch="e.3p", offset=2)}),
+        Deliver(came_or_went("user_joined", "chat", 2, "e.3", 2, "c3", None), ("c1", "c3"), skip="c3"),
     ]
     assert served.command("c2", "join_channel", channel="chat") == [
-        ok("c2", {**stands, "presence": {"count": 2, "users": [ann, somebody]}})
+        ok("c2", {**stands, "presence": roster(ann, somebody, epoch="e.3p", offset=2)})
     ]
     assert served.command("c2", "presence", channel="chat") == [
-        ok("c2", {"channel": "chat", "count": 2, "users": [ann, somebody]})
+        ok("c2", {"channel": "chat", "count": 2, "users": [member(*ann), member(*somebody)]})
     ]
     assert served.command("c1", "leave_channel", channel="chat") == [ok("c1", {"channel": "chat"})]
     assert served.command("c2", "leave_channel", channel="chat") == [
         ok("c2", {"channel": "chat"}),
-        Deliver(came_or_went("user_left", "chat", 2, "e.3", "c2", "ann"), ("c3",), skip="c2"),
+        Deliver(came_or_went("user_left", "chat", 3, "e.3", 3, "c2", "ann"), ("c3",)),
     ]
     assert served.command("c2", "leave_channel", channel="chat") == [ok("c2", {"channel": "chat"})]
 
@@ -66,17 +69,19 @@ def test_joining_without_an_id_is_not_answered(served: Served) -> None:
     command: Message = {"type": "command", "command": "join_channel", "data": {"channel": "chat"}}
     assert served.receive("c1", command) == []
     assert served.receive("c3", command) == [
-        Deliver(came_or_went("user_joined", "chat", 1, "e.3", "c3", None), ("c1", "c3"), skip="c3")
+        Deliver(came_or_went("user_joined", "chat", 2, "e.3", 2, "c3", None), ("c1", "c3"), skip="c3")
     ]
     assert served.receive("c3", {**command, "command": "leave_channel"}) == [
-        Deliver(came_or_went("user_left", "chat", 2, "e.3", "c3", None), ("c1",), skip="c3")
+        Deliver(came_or_went("user_left", "chat", 3, "e.3", 3, "c3", None), ("c1",))
     ]
 
 
 def test_questions_about_the_server(served: Served) -> None:
     served.command("c1", "join_channel", channel="chat")
-    served.receive("c1", {"type": "text", "channel": "chat"})
+    message: Message = {"type": "text", "channel": "chat"}
+    served.receive("c1", message)
     served.connect("c4", "bob", transport=Transport.SSE)
+    held = [came_or_went("user_joined", "chat", 1, "e.3", 1, "c1", "ann"), published(message, 1, "e.3", 2, "c1", "ann")]
     stats: Message = {
         "websocket_count": 3,
         "sse_count": 1,
@@ -85,6 +90,12 @@ def test_questions_about_the_server(served: Served) -> None:
         "total_connections": 4,
         "accepted_connections": 4,
         "published_messages": 1,
+        "refused_messages": 0,
+        "history_bytes": sum(len(each.json) for each in held),
+        "webrtc_rooms": 0,
+        "webrtc_peers": 0,
+        "webrtc_signals": 0,
+        "webrtc_refused_signals": 0,
     }
     assert served.node.stats() == stats
     assert served.command("c1", "get_connection_stats") == [ok("c1", stats)]
@@ -102,7 +113,16 @@ def test_presence_of_a_crowd_is_a_number() -> None:
         ok("c1", {"channel": "chat", "count": 2, "users": None})
     ]
     assert served.command("c1", "join_channel", channel="chat") == [
-        ok("c1", {"channel": "chat", "offset": 0, "epoch": "e.2", "presence": {"count": 2, "users": None}})
+        ok(
+            "c1",
+            {
+                "channel": "chat",
+                "offset": 0,
+                "epoch": "e.2",
+                "replayed": 0,
+                "presence": {"count": 2, "users": None, "epoch": "e.2p2", "offset": 0},
+            },
+        )
     ]
 
 
@@ -135,10 +155,10 @@ def test_publishing_to_a_channel(served: Served) -> None:
     for connection_id in ("c1", "c3"):
         served.command(connection_id, "join_channel", channel="chat")
     message: Message = {"type": "channel_message", "channel": "chat", "message": "Привет всем в комнате!"}
-    assert served.receive("c1", message) == [Deliver(published(message, 1, "e.3", "c1", "ann"), ("c1", "c3"))]
+    assert served.receive("c1", message) == [Deliver(published(message, 1, "e.3", 3, "c1", "ann"), ("c1", "c3"))]
     message = {**message, "id": "7", "echo": False}
     assert served.receive("c3", message) == [
-        Deliver(published(message, 2, "e.3", "c3"), ("c1", "c3"), skip="c3"),
+        Deliver(published(message, 2, "e.3", 4, "c3"), ("c1", "c3"), skip="c3"),
         ok("c3", {"channel": "chat", "offset": 2, "epoch": "e.3"}),
     ]
 
@@ -153,22 +173,22 @@ def test_publishing_to_a_user(served: Served) -> None:
     served.connect("c4", "42")
     message: Message = {"type": "user_message", "recipient_id": "42", "id": "7"}
     assert served.receive("c1", {**message, "recipient_id": 42}) == [
-        Deliver(published(message, 1, "e.3", "c1", "ann"), ("c4",)),
+        Deliver(published(message, 1, "e.3", 1, "c1", "ann"), ("c4",)),
         ok("c1", {"channel": "$user:42", "offset": 1, "epoch": "e.3"}),
     ]
     to_self: Message = {"type": "user_message", "recipient_id": "ann", "echo": False}
     assert served.receive("c1", to_self) == [
-        Deliver(published(to_self, 1, "e.1", "c1", "ann"), ("c1", "c2"), skip="c1"),
+        Deliver(published(to_self, 1, "e.1", 2, "c1", "ann"), ("c1", "c2"), skip="c1"),
     ]
 
 
 def test_text_comes_back_to_the_one_who_sent_it(served: Served) -> None:
     assert served.receive("c1", "hello") == [
-        Deliver(published({"type": "text", "data": "hello"}, 1, "e.3", "c1", "ann"), ("c1",))
+        Deliver(published({"type": "text", "data": "hello"}, 1, "e.3", 1, "c1", "ann"), ("c1",))
     ]
     message: Message = {"type": "text", "data": {"x": 1}, "id": "7"}
     assert served.receive("c1", message) == [
-        Deliver(published(message, 2, "e.3", "c1", "ann"), ("c1",)),
+        Deliver(published(message, 2, "e.3", 2, "c1", "ann"), ("c1",)),
         ok("c1", {"channel": "$connection:c1", "offset": 2, "epoch": "e.3"}),
     ]
 
@@ -184,7 +204,7 @@ def test_forged_meta_is_replaced(served: Served) -> None:
         "channel": "chat",
         "x": 1.5,
         "meta": {
-            "id": "e.3:1",
+            "id": "e-2",
             "offset": 1,
             "epoch": "e.3",
             "sender": {"connection_id": "c1", "user_id": "ann"},
@@ -194,25 +214,35 @@ def test_forged_meta_is_replaced(served: Served) -> None:
 
 
 def test_the_application_publishes(served: Served) -> None:
-    receipt = Published(Request(None), "e.3:1", "chat", 1, "e.3")
+    receipt = Published(Request(None), "e-1", "chat", 1, "e.3")
     assert served.publish("chat", {"type": "text"}) == [receipt]
-    for channel, epoch, connections in [
-        (BROADCAST, "e.2", ("c1", "c2", "c3")),
-        (user_channel("ann"), "e.1", ("c1", "c2")),
-        (connection_channel("c3"), "e.4", ("c3",)),
+    for seq, channel, epoch, connections in [
+        (2, BROADCAST, "e.2", ("c1", "c2", "c3")),
+        (3, user_channel("ann"), "e.1", ("c1", "c2")),
+        (4, connection_channel("c3"), "e.4", ("c3",)),
     ]:
         assert served.publish(channel, {"type": "text"}, "bob") == [
-            Deliver(published({"type": "text"}, 1, epoch, None, "bob"), connections),
-            Published(Request(None), f"{epoch}:1", channel, 1, epoch),
+            Deliver(published({"type": "text"}, 1, epoch, seq, None, "bob"), connections),
+            Published(Request(None), f"e-{seq}", channel, 1, epoch),
         ]
     assert served.node.stats()["published_messages"] == 4
+
+
+def test_what_the_application_publishes_must_fit_the_channel() -> None:
+    small = Namespace(pattern="chat", max_message_size=20)
+    served = small_node(NodeConfig(router=RouterConfig(namespaces=Namespaces((small,)))))
+    refusal = Refusal("message_too_large", "a message to this channel has at most 20 bytes", status=413)
+    assert served.publish("chat", {"type": "text", "data": "a lot"}) == [Refused(Request(None), refusal)]
+    assert served.node.stats()["published_messages"] == 0
+    message: Message = {"type": "text", "data": "a lot", "channel": "chat", "id": "7"}
+    assert served.receive("c1", message) == [error("c1", refusal.code, refusal.message)]
 
 
 def test_what_the_application_publishes_must_be_json(served: Served) -> None:
     with pytest.raises(LocalProtocolError, match="must be JSON"):
         served.publish(BROADCAST, {"type": "text", "data": object()})
     assert served.node.stats()["published_messages"] == 0
-    assert served.publish(BROADCAST, {"type": "text"})[-1] == Published(Request(None), "e.2:1", BROADCAST, 1, "e.2")
+    assert served.publish(BROADCAST, {"type": "text"})[-1] == Published(Request(None), "e-1", BROADCAST, 1, "e.2")
 
 
 def test_refusals_are_told_to_the_one_who_asked(served: Served) -> None:
@@ -225,6 +255,55 @@ def test_refusals_are_told_to_the_one_who_asked(served: Served) -> None:
         error("c1", "invalid_channel", "'channel' must be a string", 7)
     ]
     assert served.node.channels() == []
+
+
+def test_every_refusal_that_a_connection_is_told_of_is_counted() -> None:
+    config = NodeConfig(max_message_size=200, router=RouterConfig(max_channels=1))
+    served = Served(config, "order")
+    served.connect("c1", "ann", "chat", "$news")
+    counted = 1  # it may not join one of them
+    served.connect("c2", None)
+    refused: list[Message | str] = [
+        '{"type": 5}',
+        "x" * 201,
+        {"type": "system"},
+        {"type": "nothing handles this"},
+        {"type": "text", "channel": "$user:ann"},
+        {"type": "webrtc_signal"},
+        {"type": "webrtc_signal", "signal_type": "bye", "target_peer_id": "b"},
+        *(
+            {"type": "command", "command": name, "data": data}
+            for name, data in (
+                ("unknown", {}),
+                ("history", {"channel": "$user:ann"}),
+                ("presence", {}),
+                ("join_channel", {"channel": "news"}),
+                ("join_room", {}),
+                ("create_room", {"max_participants": 1000}),
+                ("leave_room", {}),
+            )
+        ),
+    ]
+    for message in refused:
+        for id in (None, "7"):
+            if isinstance(message, dict):
+                message = {**message, "id": id}
+            (answer,) = served.receive("c1", message)
+            assert isinstance(answer, Deliver)
+            assert (json.loads(answer.message.json)["type"], answer.connections) == ("error", ("c1",))
+            counted += 1
+            assert served.node.stats()["refused_messages"] == counted, message
+    # So is what the transport or a handler refuses; but what is carried out is not, nor what nobody is told of.
+    refusal = Refusal("sold_out", "come back tomorrow")
+    for request, outcome in ((Request("c1"), refusal), (Request("c1", "8"), {}), (Request("c9"), refusal)):
+        served.node.respond(request, outcome, now=100.0, timestamp=STAMP)
+    counted += 1
+    served.receive("c1", {"type": "order", "id": "8"})
+    served.receive("c1", {"type": "text", "channel": "chat", "id": "9"})
+    served.command("c1", "ping")
+    (outside,) = served.node.subscribe("c1", "more", now=100.0, timestamp=STAMP)
+    assert isinstance(outside, Refused)
+    assert served.node.stats()["refused_messages"] == counted
 
 
 def test_sizes_are_limited() -> None:

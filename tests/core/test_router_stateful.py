@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from rtcore.messages import Message
+from rtcore.namespaces import Namespace, Namespaces
 from rtcore.router import (
     Deliver,
     Effect,
@@ -19,6 +20,7 @@ from rtcore.router import (
     Published,
     Refused,
     Request,
+    Roster,
     Router,
     RouterConfig,
     Subscribe,
@@ -30,6 +32,8 @@ USERS = [None, "ann", "bob"]
 CHANNELS = ["a", "b", "c", "d"]
 BUILT_IN = ["$broadcast", "$user:ann", "$user:bob", *(f"$connection:{name}" for name in CONNECTIONS)]
 IDLE_TIMEOUT = 10.0
+# Without a history and without grace it is known to the second how long a channel is kept.
+NAMESPACES = Namespaces(default=Namespace(pattern="*", history_size=0, presence_grace=0.0))
 
 
 @attrs.define
@@ -45,7 +49,7 @@ class ModelChannel:
 class RouterMachine(RuleBasedStateMachine):
     @initialize(max_channels=st.integers(1, 4), presence_limit=st.integers(0, 4), max_idle=st.integers(0, 6))
     def start(self, max_channels: int, presence_limit: int, max_idle: int) -> None:
-        self.config = RouterConfig(max_channels, presence_limit, IDLE_TIMEOUT, max_idle)
+        self.config = RouterConfig(max_channels, presence_limit, IDLE_TIMEOUT, max_idle, NAMESPACES, idempotency_size=0)
         self.router = Router(self.config, entropy="e")
         self.now = 0.0
         self.users: dict[str, str | None] = {}  # of the attached, in the order in which they came
@@ -53,6 +57,7 @@ class RouterMachine(RuleBasedStateMachine):
         self.channels: dict[str, ModelChannel] = {}
         self.epochs: dict[str, str] = {}  # every epoch there ever was, and its channel
         self.heard: dict[tuple[str, str], int] = {}  # what each connection heard last in each channel it hears
+        self.seq = 0  # of the last publication that was heard of
 
     # The model
 
@@ -105,17 +110,37 @@ class RouterMachine(RuleBasedStateMachine):
 
         return len(expected) <= self.config.presence_limit and sorted(listed, key=key) == sorted(expected, key=key)
 
-    def expect_news(self, effects: list[Effect], kind: str, name: str, connection_id: str, changed: bool) -> None:
-        """Take the `Deliver` of ``user_joined`` or ``user_left`` off `effects`, if there must be one."""
-        others = [other for other in self.channels[name].subscribers if other != connection_id]
-        if not (changed and others and len(self.members(name)) <= self.config.presence_limit):
-            return
-        told = effects.pop(0)
-        assert isinstance(told, Deliver)
-        assert [other for other in told.connections if other != told.skip] == others
-        message = json.loads(told.message.json)
-        assert (message["type"], message["channel"], message["connection_id"]) == (kind, name, connection_id)
-        assert message["meta"]["epoch"] not in self.epochs
+    def expect_news(self, effects: list[Effect], kind: str, channel: str, connection_id: str, count: int) -> None:
+        """Take the `Deliver` of ``user_joined``, ``user_left`` or ``gap`` off `effects`, if there must be one.
+
+        Args:
+            effects: What has happened.
+            kind: What must have.
+            channel: Where.
+            connection_id: Who has come or gone.
+            count: How many are there now.
+        """
+        subscribers = self.channels[channel].subscribers if channel in self.channels else []
+        limit = self.config.presence_limit
+        if count == (limit if kind == "user_left" else limit + 1):
+            # Whoever was told of changes will not be, or the other way round.
+            if subscribers:
+                told = effects.pop(0)
+                assert isinstance(told, Deliver)
+                assert (told.connections, told.skip, told.message.id) == (tuple(subscribers), None, None)
+                message = json.loads(told.message.json)
+                assert (message["type"], message["stream"], message["offset"]) == ("gap", "presence", 0)
+        elif count <= limit:
+            self.seq += 1
+            others = [other for other in subscribers if other != connection_id]
+            if others:
+                told = effects.pop(0)
+                assert isinstance(told, Deliver)
+                assert [other for other in told.connections if other != told.skip] == others
+                message = json.loads(told.message.json)
+                assert (message["type"], message["channel"]) == (kind, channel)
+                assert (message["connection_id"], message["meta"]["id"]) == (connection_id, f"e-{self.seq}")
+                assert message["meta"]["epoch"] not in self.epochs
 
     def is_there_by_another(self, name: str, connection_id: str, user_id: str | None) -> bool:
         if name not in self.channels or user_id is None:
@@ -130,7 +155,7 @@ class RouterMachine(RuleBasedStateMachine):
     def attach(self, connection_id: str, user_id: str | None) -> None:
         if connection_id in self.users:
             return
-        self.router.attach(connection_id, user_id)
+        self.router.attach(connection_id, user_id, now=self.now)
         self.users[connection_id] = user_id
         self.joined[connection_id] = []
         if user_id is not None:
@@ -145,11 +170,9 @@ class RouterMachine(RuleBasedStateMachine):
             self.attach(connection_id, None)
 
     def leave(self, effects: list[Effect], name: str, connection_id: str, user_id: str | None) -> None:
-        channel = self.channels[name]  # it may be forgotten as soon as it is empty
-        self.stop_hearing(name, connection_id)
-        if channel.subscribers:
-            gone = not self.is_there_by_another(name, connection_id, user_id)
-            self.expect_news(effects, "user_left", name, connection_id, gone)
+        self.stop_hearing(name, connection_id)  # it may be forgotten as soon as it is empty
+        if not self.is_there_by_another(name, connection_id, user_id):
+            self.expect_news(effects, "user_left", name, connection_id, len(self.members(name)))
 
     @rule(connection_id=st.sampled_from(CONNECTIONS))
     def detach(self, connection_id: str) -> None:
@@ -189,9 +212,11 @@ class RouterMachine(RuleBasedStateMachine):
             self.hear(name, connection_id)
         self.check_epoch(name, answer.epoch)
         assert (answer.request, answer.channel, answer.offset) == (request, name, self.channels[name].offset)
-        assert answer.count == len(self.members(name))
-        assert self.same_members(answer.members, name)
-        self.expect_news(effects, "user_joined", name, connection_id, appeared)
+        assert answer.roster is not None
+        assert answer.roster.count == len(self.members(name))
+        assert self.same_members(answer.roster.members, name)
+        if appeared:
+            self.expect_news(effects, "user_joined", name, connection_id, len(self.members(name)))
         assert not effects
 
     @rule(connection_id=st.sampled_from(CONNECTIONS), name=st.sampled_from(CHANNELS))
@@ -215,7 +240,12 @@ class RouterMachine(RuleBasedStateMachine):
         if sender is not None:
             self.somebody(sender)
         request = Request(sender, 5)
+        if sender is not None and name.startswith(("$broadcast", "$connection:")) and name != f"$connection:{sender}":
+            refused = self.router.send(Publish(name, {"type": "text"}, request), now=self.now, timestamp=0)
+            assert [type(each) for each in refused] == [Refused]
+            return
         for _ in range(times):
+            self.seq += 1
             skip = None if echo else sender
             effects = self.router.send(Publish(name, {"type": "text"}, request, skip), now=self.now, timestamp=0)
             if name not in self.channels:
@@ -227,13 +257,14 @@ class RouterMachine(RuleBasedStateMachine):
             receipt = effects.pop()
             assert isinstance(receipt, Published)
             assert (receipt.request, receipt.channel, receipt.offset) == (request, name, channel.offset)
+            assert receipt.id == f"e-{self.seq}"
             self.check_epoch(name, receipt.epoch)
             if channel.subscribers:
                 delivery = effects.pop(0)
                 assert isinstance(delivery, Deliver)
                 assert (delivery.connections, delivery.skip) == (tuple(channel.subscribers), skip)
                 meta = json.loads(delivery.message.json)["meta"]
-                assert (meta["epoch"], meta["id"]) == (receipt.epoch, receipt.id)
+                assert (meta["epoch"], meta["id"]) == (receipt.epoch, f"e-{self.seq}")
                 assert meta["sender"] == {"connection_id": sender, "user_id": self.users.get(sender or "")}
                 for connection_id in delivery.connections:
                     # In order and without gaps, from where each came in.
@@ -246,7 +277,7 @@ class RouterMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.0, 1.0, 9.0, 10.0, 100.0]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        self.router.handle_timeout(now=self.now)
+        assert self.router.handle_timeout(now=self.now, timestamp=0) == []
         for name, channel in list(self.channels.items()):
             if channel.idle_until is not None and channel.idle_until <= self.now:
                 del self.channels[name]
@@ -265,9 +296,10 @@ class RouterMachine(RuleBasedStateMachine):
         in_use = {name for name in CHANNELS if name in self.channels and self.channels[name].subscribers}
         assert {channel.name for channel in self.router.channels()} == in_use
         for name in CHANNELS:
-            count, members = self.router.presence(name)
-            assert count == len(self.members(name))
-            assert self.same_members(members, name)
+            roster = self.router.roster(name)
+            assert isinstance(roster, Roster)
+            assert roster.count == len(self.members(name))
+            assert self.same_members(roster.members, name)
         idle = [channel.idle_until for channel in self.channels.values() if channel.idle_until is not None]
         assert self.router.next_timeout() == min(idle, default=None)
         assert len(idle) <= self.config.max_idle
@@ -277,10 +309,9 @@ class RouterMachine(RuleBasedStateMachine):
             return
         for connection_id in self.users:
             self.router.detach(connection_id, now=self.now, timestamp=0)
-        self.router.handle_timeout(now=self.now + IDLE_TIMEOUT)
+        self.router.handle_timeout(now=self.now + IDLE_TIMEOUT, timestamp=0)
         assert self.router.next_timeout() is None
-        assert not self.router._channels
-        assert not self.router._connections
+        assert self.router.empty
         assert not self.router.users
 
 

@@ -8,17 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rtcore.commands import Query
 from rtcore.errors import Refusal
 from rtcore.messages import RESERVED_EVENTS, RESERVED_TYPES, Message
+from rtcore.permissions import OPEN, Grant, Identity
+from rtcore.rate_limit import RateLimit, RateLimiter
 from rtcore.router import Publish, Refused, Request, Subscribe, Unsubscribe
-from rtcore.session import Handle, Query, Session, SessionEffect, Transport
+from rtcore.session import Expel, Handle, Session, SessionEffect, Transport
+from rtcore.signaling import CreateRoom, JoinRoom, LeaveRoom, SendSignal
 
 NOW = 100.0
 STAMP = 1_700_000_000_000
-COMMANDS = "ping, join_channel, leave_channel, presence, get_connection_stats, get_active_users"
 
-UNKNOWN_COMMAND = Refusal("unknown_command", f"'command' must be one of {COMMANDS}")
-BAD_DATA = Refusal("invalid_data", "a command's 'data' must be an object")
 NO_CHANNEL = Refusal("invalid_channel", "'channel' must be a string")
 OWN_CHANNEL = Refusal("invalid_channel", "names that begin with '$' are the server's own: choose another")
 BAD_ID = Refusal("invalid_id", "'id' must be a string of at most 255 characters")
@@ -27,22 +28,32 @@ HALF = Refusal("invalid_text", "a message must not hold half of a surrogate pair
 
 
 def new_session(
-    *, heartbeat: float | None = 30.0, max_message_size: int = 2**20, handled: dict[str, None] | None = None
+    *limits: RateLimit,
+    heartbeat: float | None = 30.0,
+    max_message_size: int = 2**20,
+    handled: dict[str, None] | None = None,
+    max_warnings: int = 2,
+    signals: bool = False,
+    grant: Grant = OPEN,
 ) -> Session:
     return Session(
         "c1",
         "ann",
         Transport.WEBSOCKET,
+        grant=grant,
         heartbeat_interval=heartbeat,
         max_message_size=max_message_size,
         handled={} if handled is None else handled,
+        limiters=[RateLimiter(limit, now=NOW) for limit in limits],
+        max_warnings=max_warnings,
+        signals=signals,
         now=NOW,
         timestamp=STAMP,
     )
 
 
 def receive(message: object) -> SessionEffect:
-    return new_session().receive_text(message if isinstance(message, str) else json.dumps(message))
+    return new_session().receive_text(message if isinstance(message, str) else json.dumps(message), now=NOW)
 
 
 def unhandled(kind: str) -> Refusal:
@@ -61,54 +72,18 @@ def test_a_session_knows_whose_it_is() -> None:
 
 
 @pytest.mark.parametrize("identifier", [None, "7", 7, ""])
-@pytest.mark.parametrize("name", ["ping", "get_connection_stats", "get_active_users"])
-def test_questions_that_need_no_channel(name: str, identifier: str | int | None) -> None:
-    command: Message = {"type": "command", "command": name, "id": identifier}
-    assert receive(command) == Query(name, {}, Request("c1", identifier))
-    assert receive({**command, "data": {"x": 1}}) == Query(name, {"x": 1}, Request("c1", identifier))
-
-
-@pytest.mark.parametrize("identifier", [None, "7"])
-def test_commands_about_a_channel(identifier: str | None) -> None:
+def test_commands_are_read_by_their_own_rules(identifier: str | int | None) -> None:
     request = Request("c1", identifier)
-    data = {"channel": "chat", "more": 1}
+    data: Message = {"channel": "chat"}
     for name, effect in [
+        ("ping", Query("ping", data, request)),
         ("join_channel", Subscribe("chat", request)),
         ("leave_channel", Unsubscribe("chat", request)),
-        ("presence", Query("presence", {"channel": "chat"}, request)),
+        ("presence", Query("presence", data, request)),
     ]:
         assert receive({"type": "command", "command": name, "data": data, "id": identifier}) == effect
-
-
-@pytest.mark.parametrize("name", ["join_channel", "leave_channel", "presence"])
-@pytest.mark.parametrize(
-    ("data", "refusal"),
-    [
-        ({}, NO_CHANNEL),
-        ({"channel": None}, NO_CHANNEL),
-        ({"channel": 5}, NO_CHANNEL),
-        ({"channel": "$user:bob"}, OWN_CHANNEL),
-        ({"channel": ""}, Refusal("invalid_channel", "a channel's name is 1 to 255 printable characters")),
-        (None, NO_CHANNEL),
-        ("chat", BAD_DATA),
-        (["chat"], BAD_DATA),
-    ],
-)
-def test_commands_about_no_proper_channel(name: str, data: object, refusal: Refusal) -> None:
-    command = {"type": "command", "command": name, "data": data, "id": "7"}
-    assert receive(command) == Refused(Request("c1", "7"), refusal)
-
-
-@pytest.mark.parametrize("name", ["fly", "", None, 5, ["ping"], {}])
-def test_commands_that_there_are_not(name: object) -> None:
-    command: Message = {"type": "command", "command": name, "id": "7"}
-    assert receive(command) == Refused(Request("c1", "7"), UNKNOWN_COMMAND)
-    # Whatever else is wrong with it: the command is what its sender looks for first.
-    assert receive({**command, "data": 5}) == Refused(Request("c1", "7"), UNKNOWN_COMMAND)
-
-
-def test_a_command_without_a_name() -> None:
-    assert receive({"type": "command"}) == Refused(Request("c1"), UNKNOWN_COMMAND)
+    refused = receive({"type": "command", "command": "leave_channel", "id": identifier})
+    assert refused == Refused(request, NO_CHANNEL)
 
 
 # Publications
@@ -154,17 +129,17 @@ def test_the_applications_handlers_come_before_the_default_one() -> None:
     handled: dict[str, None] = {}
     session = new_session(handled=handled)
     text = '{"type":"text","id":"7"}'
-    assert isinstance(session.receive_text(text), Publish)
+    assert isinstance(session.receive_text(text, now=NOW), Publish)
     handled["text"] = None  # at any time
-    assert session.receive_text(text) == Handle("text", {"type": "text", "id": "7"}, Request("c1", "7"))
-    assert session.receive_text("hello") == Handle("text", {"type": "text", "data": "hello"}, Request("c1"))
-    assert isinstance(session.receive_text('{"type":"text","channel":"chat"}'), Publish)
+    assert session.receive_text(text, now=NOW) == Handle("text", {"type": "text", "id": "7"}, Request("c1", "7"))
+    assert session.receive_text("hello", now=NOW) == Handle("text", {"type": "text", "data": "hello"}, Request("c1"))
+    assert isinstance(session.receive_text('{"type":"text","channel":"chat"}', now=NOW), Publish)
 
 
 def test_handlers_do_not_take_what_is_reserved() -> None:
     session = new_session(handled={"command": None, "system": None})
-    assert isinstance(session.receive_text('{"type":"command","command":"ping"}'), Query)
-    assert isinstance(session.receive_text('{"type":"system"}'), Refused)
+    assert isinstance(session.receive_text('{"type":"command","command":"ping"}', now=NOW), Query)
+    assert isinstance(session.receive_text('{"type":"system"}', now=NOW), Refused)
 
 
 @pytest.mark.parametrize(
@@ -175,10 +150,38 @@ def test_what_nothing_handles(kind: str, said: str) -> None:
     assert receive({"type": kind}) == Refused(Request("c1"), unhandled(said))
 
 
+# Signals
+
+
+def test_signals_are_passed_on_to_be_checked() -> None:
+    signal: Message = {"type": "webrtc_signal", "signal_type": "bye", "id": 7, "channel": "chat", "recipient_id": 5}
+    effect = receive(signal)
+    assert effect == SendSignal(Request("c1", 7), {**signal, "recipient_id": "5"})
+    assert receive({"type": "webrtc_signal", "channel": "$room:1"}) == Refused(Request("c1"), OWN_CHANNEL)
+
+
+@pytest.mark.parametrize("signals", [False, True])
+def test_signals_need_no_type_where_nothing_else_is_said(signals: bool) -> None:
+    session = new_session(signals=signals)
+    signal = {"signal_type": "bye"}
+    text = json.dumps(signal)
+    assert session.receive_text(text, now=NOW) == (
+        SendSignal(Request("c1"), {"type": "webrtc_signal", **signal})
+        if signals
+        else Publish("$connection:c1", {"type": "text", "data": text}, Request("c1"))
+    )
+    for other in ('{"data":1}', "[]", "signal_type"):
+        assert session.receive_text(other, now=NOW) == Publish(
+            "$connection:c1", {"type": "text", "data": other}, Request("c1")
+        )
+    typed = {"type": "text", "signal_type": "bye"}
+    assert session.receive_text(json.dumps(typed), now=NOW) == Publish("$connection:c1", typed, Request("c1"))
+
+
 # Refusals
 
 
-@pytest.mark.parametrize("kind", sorted(RESERVED_TYPES))
+@pytest.mark.parametrize("kind", sorted(RESERVED_TYPES - {"webrtc_signal"}))
 def test_types_of_the_server_are_refused(kind: str) -> None:
     refusal = Refusal(
         "reserved_type", f"messages of type '{kind}' come from the server only: choose another type", status=403
@@ -231,7 +234,7 @@ def test_a_bad_id_is_no_id(identifier: object) -> None:
     ids=lambda value: ascii(value)[:12],
 )
 def test_size_is_counted_in_bytes(text: str, fits: bool) -> None:
-    effect = new_session(max_message_size=100).receive_text(text)
+    effect = new_session(max_message_size=100).receive_text(text, now=NOW)
     if fits:
         assert effect == Publish("$connection:c1", {"type": "text", "data": text}, Request("c1"))
     else:
@@ -240,7 +243,7 @@ def test_size_is_counted_in_bytes(text: str, fits: bool) -> None:
 
 @pytest.mark.parametrize("text", ["\ud800", '{"type":"text","id":"\udfff"}', "x" * 200 + "\ud800"])
 def test_half_of_a_surrogate_pair_is_no_text(text: str) -> None:
-    assert new_session(max_message_size=100).receive_text(text) == Refused(Request("c1"), HALF)
+    assert new_session(max_message_size=100).receive_text(text, now=NOW) == Refused(Request("c1"), HALF)
 
 
 # Any text whatsoever: letters that make JSON likely, and JSON values with the fields that matter.
@@ -257,6 +260,7 @@ MESSAGES = st.dictionaries(NAMES, VALUES, max_size=6) | VALUES
 @given(st.text() | st.text('{}[]",:\\ud8019type') | MESSAGES.map(json.dumps))
 def test_any_text_asks_for_one_thing(text: str) -> None:
     effect = receive(text)
+    assert not isinstance(effect, Expel)
     assert effect.request.connection_id == "c1"
     match effect:
         case Publish(channel=channel, message=message):
@@ -269,10 +273,99 @@ def test_any_text_asks_for_one_thing(text: str) -> None:
                 assert (channel, message["type"]) == ("$connection:c1", "text")
         case Subscribe(channel=channel) | Unsubscribe(channel=channel):
             assert not channel.startswith("$")
-        case Query() | Refused():
+        case Query() | Refused() | CreateRoom() | JoinRoom() | LeaveRoom() | SendSignal():
             assert text not in ("", "hello")
         case _:
             pytest.fail(f"nothing is handled here: {effect}")
+
+
+# Rates
+
+
+def too_fast(retry_after: int) -> Refusal:
+    message = f"too many messages: this one was not carried out, send it again in {retry_after} s"
+    return Refusal("rate_limited", message, status=429, retry_after=retry_after)
+
+
+TWO_AT_ONCE = RateLimit(messages=0.25, message_burst=2)  # then one in four seconds
+
+
+def test_who_talks_too_fast_is_warned_and_then_ended() -> None:
+    session = new_session(TWO_AT_ONCE, max_warnings=2)
+    talk = '{"type":"text","id":"7"}'
+    assert [type(session.receive_text(talk, now=NOW)) for _ in range(2)] == [Publish, Publish]
+    # Many at once are one warning, since they were sent before it was read.
+    for _ in range(9):
+        assert session.receive_text(talk, now=NOW) == Refused(Request("c1", "7"), too_fast(4))
+    assert session.receive_text("hello", now=NOW + 0.9) == Refused(Request("c1"), too_fast(4))
+    assert session.receive_text("hello", now=NOW + 1.0) == Refused(Request("c1"), too_fast(3))
+    assert session.receive_text("hello", now=NOW + 1.9) == Refused(Request("c1"), too_fast(3))
+    assert session.receive_text(talk, now=NOW + 2.0) == Expel("too many messages, after several warnings", 2)
+
+
+def test_what_is_admitted_meanwhile_is_no_excuse() -> None:
+    session = new_session(RateLimit(messages=2.0, message_burst=1), max_warnings=3)
+    kinds = [type(session.receive_text("hello", now=NOW + eighth / 8)) for eighth in range(26)]
+    assert kinds.index(Expel) == 25
+    assert kinds.count(Publish) == 7
+
+
+def test_who_waits_as_told_is_warned_anew() -> None:
+    session = new_session(TWO_AT_ONCE, max_warnings=1)
+    now = NOW
+    for _ in range(2):
+        session.receive_text("hello", now=now)
+    for _ in range(5):
+        assert session.receive_text("hello", now=now) == Refused(Request("c1"), too_fast(4))
+        now += 4.0
+        assert isinstance(session.receive_text("hello", now=now), Publish)
+    for at in (0.0, 1.0):
+        session.receive_text("hello", now=now + at)
+    assert isinstance(session.receive_text("hello", now=now + 1.0), Expel)
+
+
+def test_there_may_be_no_warning() -> None:
+    session = new_session(TWO_AT_ONCE, max_warnings=0)
+    effects = [session.receive_text("hello", now=NOW) for _ in range(3)]
+    assert effects[2] == Expel("too many messages, after several warnings", 4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello",
+        "x" * 101,
+        "\ud800",
+        '{"type":5}',
+        '{"type":"command","command":"fly"}',
+        "[" * 90 + "]" * 9,
+        '{"type":"system"}',
+    ],
+    ids=lambda text: ascii(text)[:12],
+)
+def test_whatever_is_said_counts(text: str) -> None:
+    session = new_session(TWO_AT_ONCE, max_message_size=100)
+    for _ in range(2):
+        assert session.receive_text(text, now=NOW) != Refused(Request("c1"), too_fast(4))
+    assert session.receive_text(text, now=NOW) == Refused(Request("c1"), too_fast(4))
+
+
+def test_bytes_count_as_they_are_on_the_wire() -> None:
+    session = new_session(RateLimit(bytes=10.0, byte_burst=20))
+    assert isinstance(session.receive_text("жжжжж", now=NOW), Publish)
+    assert isinstance(session.receive_text("жжжжж", now=NOW), Publish)
+    assert session.receive_text("ж" * 10, now=NOW) == Refused(Request("c1"), too_fast(2))
+
+
+def test_what_one_limit_refuses_takes_nothing_from_those_after_it() -> None:
+    own = RateLimit(messages=1.0, message_burst=1)
+    shared = RateLimiter(RateLimit(messages=0.001, message_burst=3), now=NOW)
+    session = new_session(own)
+    session._limiters = [*session._limiters, shared]
+    assert isinstance(session.receive_text("hello", now=NOW), Publish)
+    assert session.receive_text("hello", now=NOW) == Refused(Request("c1"), too_fast(1))
+    assert [shared.admit(1, now=NOW) for _ in range(2)] == [0.0, 0.0]
+    assert session.receive_text("hello", now=NOW + 2.0) == Refused(Request("c1"), too_fast(998))
 
 
 # Heartbeats
@@ -292,7 +385,7 @@ def test_heartbeats_are_planned_from_when_they_were_due_or_later() -> None:
 
 def test_messages_of_the_client_do_not_put_heartbeats_off() -> None:
     session = new_session(heartbeat=30.0)
-    session.receive_text("hello")
+    session.receive_text("hello", now=NOW)
     assert session.next_timeout() == 130.0
 
 
@@ -306,3 +399,47 @@ def test_an_object_nested_too_deep_is_refused() -> None:
     text = '{"type":"text","data":' + "[" * 200 + "]" * 200 + "}"
     refusal = Refusal("too_deep", "JSON may be nested 128 deep at most", status=400)
     assert receive(json.loads(text)) == Refused(Request("c1"), refusal)
+
+
+# What it is allowed, and for how long
+
+
+def ends(seconds: float) -> Grant:
+    """Return what is allowed for so many seconds after `STAMP`."""
+    return Grant(expires_at=STAMP / 1000 + seconds)
+
+
+def test_what_ends_never() -> None:
+    session = new_session(heartbeat=None)
+    assert session.identity == Identity("ann", OPEN)
+    assert (session.expires_in(now=NOW), session.next_timeout(), session.has_ended(now=1e9)) == (None, None, False)
+
+
+def test_what_ends() -> None:
+    session = new_session(grant=ends(20.0))
+    assert (session.expires_in(now=NOW), session.next_timeout()) == (20.0, 120.0)
+    assert [session.has_ended(now=at) for at in (119.999, 120.0, 121.0)] == [False, True, True]
+    assert new_session(grant=ends(40.0)).next_timeout() == 130.0  # with the heartbeat
+    assert new_session(heartbeat=None, grant=ends(0.25)).next_timeout() == 100.25
+
+
+@pytest.mark.parametrize(
+    ("held", "given", "prolongs", "ends_at"),
+    [
+        *((20.0, 30.0, True, 140.0), (20.0, 30.0, False, 120.0)),
+        *((20.0, 5.0, True, 115.0), (20.0, 5.0, False, 115.0)),
+        *((20.0, None, True, None), (20.0, None, False, 120.0)),
+        *((None, 5.0, True, 115.0), (None, 5.0, False, 115.0)),
+        *((None, None, True, None), (None, None, False, None)),
+    ],
+)
+def test_allowing_something_else(
+    held: float | None, given: float | None, prolongs: bool, ends_at: float | None
+) -> None:
+    """The clock of the wall was set back by ten seconds meanwhile, that of the machine shows 110."""
+    session = new_session(heartbeat=None, grant=OPEN if held is None else ends(held))
+    grant = Grant() if given is None else ends(given - 10.0)
+    session.regrant(grant, prolongs=prolongs, now=110.0, timestamp=STAMP - 10_000)
+    assert session.identity == Identity("ann", grant)
+    assert session.next_timeout() == ends_at
+    assert session.expires_in(now=110.0) == (None if ends_at is None else ends_at - 110.0)

@@ -13,12 +13,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from rtcore.errors import LocalProtocolError
 from rtcore.messages import RESERVED_TYPES, Message
+from rtcore.namespaces import Namespace, Namespaces
 from rtcore.node import Close, Node, NodeConfig, NodeEffect
 from rtcore.router import Deliver, Published, Refused, RouterConfig
 from rtcore.session import Handle, Transport
 
 IDLE_TIMEOUT = 20.0
 MAX_CHANNELS = 2
+GRACE = 3.0
+WINDOW = 15.0  # within which a publication is not made again
 HEARTBEATS = {Transport.WEBSOCKET: 7.0, Transport.SSE: 5.0}
 
 CONNECTIONS = ["c1", "c2", "c3", "c4", "c5"]
@@ -27,7 +30,7 @@ CHANNELS = ["a", "b", "c"]
 BAD_CHANNELS: list[object] = ["", "$broadcast", "$user:ann", "a\nb", 5, None, ["a"]]
 IDS: list[object] = [None, "1", 1, "", True, 2.5, ["1"]]
 TYPES = ["text", "channel_message", "an_invention", "order", *sorted(RESERVED_TYPES)]
-COMMANDS = ["ping", "join_channel", "leave_channel", "presence", "get_connection_stats", "get_active_users"]
+COMMANDS = ["ping", "join_channel", "leave_channel", "history", "presence", "get_connection_stats", "get_active_users"]
 
 # Whatever comes, but for what would change who is in which channel: the model could not follow.
 WORDS = st.sampled_from([*CHANNELS, "text", "command", "ping", "presence", "ann", "1", "$broadcast"])
@@ -73,7 +76,11 @@ class Client:
     def receive(self, message: Message, skipped: bool) -> None:
         """Take a message, or note that one was kept from this client, who then is whom it is about or from."""
         kind, meta = message["type"], message.get("meta")
-        if kind in ("response", "error"):
+        if kind == "connected":
+            presence = message.get("presence", {})
+            assert isinstance(presence, dict)
+            self.rosters.update((channel, identities(told["users"])) for channel, told in presence.items())
+        elif kind in ("response", "error"):
             self.answers.append(message)
             data = message.get("data")
             if isinstance(data, dict) and "presence" in data:
@@ -94,7 +101,7 @@ class Client:
                 assert (meta["epoch"], meta["offset"]) == (epoch, offset + 1)
             self.heard[channel] = meta["epoch"], meta["offset"]
         else:
-            assert kind in ("connected", "heartbeat", "disconnect")
+            assert kind in ("heartbeat", "disconnect")
             assert not skipped
 
 
@@ -107,25 +114,71 @@ class SessionMachine(RuleBasedStateMachine):
             websocket_heartbeat=HEARTBEATS[Transport.WEBSOCKET],
             sse_heartbeat=HEARTBEATS[Transport.SSE],
             max_message_size=2_000,
-            router=RouterConfig(max_channels=MAX_CHANNELS, idle_timeout=IDLE_TIMEOUT),
+            router=RouterConfig(
+                max_channels=MAX_CHANNELS,
+                idle_timeout=IDLE_TIMEOUT,
+                namespaces=Namespaces(default=Namespace(pattern="*", history_ttl=30.0, presence_grace=GRACE)),
+                idempotency_window=WINDOW,
+            ),
         )
         self.node = Node(config, entropy="e", handled=("order",))
         self.now = 0.0
         self.clients: dict[str, Client] = {}
-        self.published = 0
+        self.published = self.refused = 0
+        # Users without a connection in a channel who may come back, and when they count as gone.
+        self.lingering: dict[tuple[str, str], float] = {}
+        # What was published under which id, and when, by user and by connection; and when users have left.
+        self.made: dict[tuple[str, str], dict[object, float]] = {}
+        self.gone_at: dict[str, float] = {}
+
+    def publishers(self, connection_id: str) -> list[tuple[str, str]]:
+        user_id = self.clients[connection_id].user_id
+        own = ("connection", connection_id)
+        return [own] if user_id is None else [own, ("user", user_id)]
+
+    def is_repeated(self, connection_id: str, identifier: object) -> bool:
+        made = [self.made.get(publisher, {}) for publisher in self.publishers(connection_id)]
+        return any(identifier in each and self.now - each[identifier] <= WINDOW for each in made)
+
+    def remember(self, connection_id: str, identifier: object) -> None:
+        for publisher in self.publishers(connection_id):
+            self.made.setdefault(publisher, {})[identifier] = self.now
+
+    def enter(self, client: Client, channel: str) -> None:
+        """Take note that a client is in a channel."""
+        client.joined.append(channel)
+        self.lingering.pop((channel, client.user_id or ""), None)
+
+    def end(self, connection_id: str, client: Client) -> None:
+        """Take note that a client, which is in no list any more, has lost its connection."""
+        self.made.pop(("connection", connection_id), None)
+        user_id = client.user_id
+        if user_id is None:
+            return
+        for channel in client.joined:
+            if not any(other.user_id == user_id and channel in other.joined for other in self.clients.values()):
+                self.lingering[channel, user_id] = self.now + GRACE
+        if all(other.user_id != user_id for other in self.clients.values()):
+            self.gone_at[user_id] = self.now
 
     def perform(self, effects: Iterable[NodeEffect]) -> list[Close | Handle | Published | Refused]:
         """Deliver what is to be delivered; return the rest."""
         others: list[Close | Handle | Published | Refused] = []
         for effect in effects:
             if isinstance(effect, Deliver):
+                if not effect.message.json:
+                    # Where an event stream stands: that is tested elsewhere.
+                    (connection_id,) = effect.connections
+                    assert self.clients[connection_id].transport is Transport.SSE
+                    continue
                 message = json.loads(effect.message.json)
+                self.refused += message["type"] == "error"
                 assert len(set(effect.connections)) == len(effect.connections)
                 for connection_id in effect.connections:
                     # Nothing is delivered to anybody who is not there: then this is a KeyError.
                     self.clients[connection_id].receive(message, connection_id == effect.skip)
             elif isinstance(effect, Close):
-                del self.clients[effect.connection_id]
+                self.end(effect.connection_id, self.clients.pop(effect.connection_id))
                 others.append(effect)
             else:
                 others.append(effect)
@@ -160,6 +213,7 @@ class SessionMachine(RuleBasedStateMachine):
         if refusal is not None:
             return
         client = self.clients[connection_id] = Client(user_id, transport, self.now + HEARTBEATS[transport])
+        self.gone_at.pop(user_id or "", None)
         errors = []
         for channel in channels:
             if channel not in CHANNELS:
@@ -167,11 +221,12 @@ class SessionMachine(RuleBasedStateMachine):
             elif channel not in client.joined and len(client.joined) == MAX_CHANNELS:
                 errors.append("too_many_channels")
             elif channel not in client.joined:
-                client.joined.append(channel)
+                self.enter(client, channel)
         effects = self.node.connect(
             connection_id, user_id=user_id, transport=transport, channels=channels, now=self.now, timestamp=0
         )
-        first = effects[0]
+        # An event stream is told its position first.
+        first = effects[transport is Transport.SSE]
         assert isinstance(first, Deliver)
         assert json.loads(first.message.json)["channels"] == client.joined
         assert self.perform(effects) == []
@@ -185,7 +240,7 @@ class SessionMachine(RuleBasedStateMachine):
             effects = self.node.close(connection_id, 4403, "why not", now=self.now, timestamp=0)
             assert self.perform(effects) == [Close(connection_id, 4403, "why not")]
         else:
-            del self.clients[connection_id]
+            self.end(connection_id, self.clients.pop(connection_id))
             assert self.perform(self.node.disconnect(connection_id, now=self.now, timestamp=0)) == []
         assert self.node.disconnect(connection_id, now=self.now, timestamp=0) == []
 
@@ -240,7 +295,7 @@ class SessionMachine(RuleBasedStateMachine):
         message: Message = {"type": "command", "command": name, "id": identifier}
         if arguments != "missing":
             message["data"] = {"channel": channel} if arguments == "fit" else [channel]
-        takes_channel = name in ("join_channel", "leave_channel", "presence")
+        takes_channel = name in ("join_channel", "leave_channel", "history", "presence")
         code = None
         if identifier is not None and not is_id(identifier):
             code = "invalid_id"
@@ -253,7 +308,7 @@ class SessionMachine(RuleBasedStateMachine):
         elif name == "join_channel" and channel not in client.joined and len(client.joined) == MAX_CHANNELS:
             code = "too_many_channels"
         elif name == "join_channel" and channel not in client.joined:
-            client.joined.append(str(channel))
+            self.enter(client, str(channel))
         elif name == "leave_channel" and channel in client.joined:
             client.leave(str(channel))
         self.say(connection_id, message, code)
@@ -290,12 +345,17 @@ class SessionMachine(RuleBasedStateMachine):
             code = "invalid_id"
         elif echo == "no":
             code = "invalid_echo"
+        elif kind == "webrtc_signal":
+            code = None if self.is_repeated(connection_id, identifier) else "invalid_signal"
         elif kind in RESERVED_TYPES:
             code = "reserved_type"
         elif channel is None and recipient is None:
             handled = kind == "order"
             code = None if kind in ("order", "text") else "unhandled_type"
-        self.published += code is None and not handled
+        if code is None and not handled and not self.is_repeated(connection_id, identifier):
+            self.published += 1
+            if identifier is not None:
+                self.remember(connection_id, identifier)
         self.say(connection_id, message, code, handled=handled)
 
     @rule(connection_id=st.sampled_from(CONNECTIONS), text=ARBITRARY)
@@ -313,7 +373,10 @@ class SessionMachine(RuleBasedStateMachine):
             # NaN is Python's idea of JSON and nobody else's: with it, the whole is but a text.
             assert others or [answer.get("id") for answer in client.answers] == [message["id"]] or "N" in text
         client.answers.clear()
-        self.published = int(str(self.node.stats()["published_messages"]))
+        published = int(str(self.node.stats()["published_messages"]))
+        if published > self.published and isinstance(message, dict) and is_id(message.get("id")):
+            self.remember(connection_id, message["id"])
+        self.published = published
 
     @rule(
         channel=st.sampled_from(
@@ -335,7 +398,7 @@ class SessionMachine(RuleBasedStateMachine):
         full = client is not None and len(client.joined) == MAX_CHANNELS and not known
         refused = client is None or channel not in CHANNELS or full
         if client is not None and not refused and not known:
-            client.joined.append(channel)
+            self.enter(client, channel)
         others = self.perform(self.node.subscribe(connection_id, channel, now=self.now, timestamp=0))
         assert [type(effect) for effect in others] == ([Refused] if refused else [])
 
@@ -357,11 +420,18 @@ class SessionMachine(RuleBasedStateMachine):
         heard: list[str] = []
         for effect in effects:
             assert isinstance(effect, Deliver)
-            heard += effect.connections
+            if effect.message.event == "heartbeat":
+                heard += effect.connections
+            else:
+                assert effect.message.event == "user_left"
         assert sorted(heard) == sorted(due)
         for connection_id in due:
             client = self.clients[connection_id]
             client.due_at = self.now + HEARTBEATS[client.transport]
+        self.lingering = {who: until for who, until in self.lingering.items() if until > self.now}
+        for user_id in [user_id for user_id, at in self.gone_at.items() if at + WINDOW <= self.now]:
+            del self.gone_at[user_id]
+            self.made.pop(("user", user_id), None)
         self.perform(effects)
         at = self.node.next_timeout()
         assert at is None or at > self.now
@@ -373,7 +443,7 @@ class SessionMachine(RuleBasedStateMachine):
         clients = self.clients.values()
         transports = [client.transport for client in clients]
         stats = self.node.stats()
-        del stats["accepted_connections"]
+        del stats["accepted_connections"], stats["history_bytes"], stats["webrtc_refused_signals"]
         assert stats == {
             "websocket_count": transports.count(Transport.WEBSOCKET),
             "sse_count": transports.count(Transport.SSE),
@@ -381,6 +451,8 @@ class SessionMachine(RuleBasedStateMachine):
             "active_channels": len({channel for client in clients for channel in client.joined}),
             "total_connections": len(self.clients),
             "published_messages": self.published,
+            "refused_messages": self.refused,
+            **dict.fromkeys(("webrtc_rooms", "webrtc_peers", "webrtc_signals"), 0),
         }
         assert len(self.node) == len(self.clients)
         listed = {str(entry["connection_id"]): entry for entry in self.node.connections()}
@@ -397,7 +469,11 @@ class SessionMachine(RuleBasedStateMachine):
                 for connection_id, client in self.clients.items()
                 if channel in client.joined
             ]
+            present += [
+                {"user_id": user_id, "connection_id": None} for name, user_id in self.lingering if name == channel
+            ]
             told = self.node.presence(channel)
+            assert isinstance(told, dict)
             members = told["users"]
             assert isinstance(members, list)
             assert identities(members) == identities(present)
@@ -418,11 +494,11 @@ class SessionMachine(RuleBasedStateMachine):
         closed = self.perform(self.node.drain(now=self.now, timestamp=0))
         assert [effect.connection_id for effect in closed if isinstance(effect, Close)] == everybody
         assert self.clients == {}
-        assert self.node.handle_timeout(now=self.now + IDLE_TIMEOUT, timestamp=0) == []
-        assert self.node.next_timeout() is None
-        assert not self.node._router._channels
-        assert not self.node._router._connections
-        assert len(self.node._deadlines) == 0
+        while (at := self.node.next_timeout()) is not None:
+            assert self.node.handle_timeout(now=at, timestamp=0) == []
+        assert self.node.empty
+        sessions = self.node._sessions
+        assert [len(sessions._deadlines), sessions._users, sessions._addresses] == [0, {}, {}]
 
 
 SessionMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40)

@@ -149,6 +149,7 @@ def test_misuse_in_other_states(command: WebSocketCommand) -> None:
         {"max_handshake_size": 0},
         {"ping_interval": 0.0},
         {"pong_timeout": 0.0},
+        {"message_timeout": 0.0},
         {"close_timeout": 0.0},
         {"handshake_timeout": float("nan")},
     ],

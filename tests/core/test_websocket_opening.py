@@ -154,6 +154,7 @@ def test_too_much_with_the_request() -> None:
     ("data", "expected"),
     [
         (b"", [Closed(1006, "", "the client ended the connection during the handshake", clean=False)]),
+        (REQUEST[:-1], [Closed(1006, "", "the client ended the connection during the handshake", clean=False)]),
         (REQUEST, [Closed(1006, "", "the client ended the connection during the handshake", clean=False)]),
     ],
 )
@@ -163,12 +164,6 @@ def test_client_goes_during_the_handshake(data: bytes, expected: list[WebSocketE
     assert machine.receive_eof(now=0.0) == expected
     with pytest.raises(LocalProtocolError):
         machine.send(Accept(), now=0.0)
-
-
-def test_truncated_request() -> None:
-    machine = WebSocket.server(CONFIG, now=0.0)
-    machine.receive_data(REQUEST[:-1], now=0.0)
-    assert refusal(machine.receive_eof(now=0.0)) == (400, "truncated_request")
 
 
 # The opening handshake of a client
