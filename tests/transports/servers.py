@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl
 
 import anyio
 import attrs
@@ -17,7 +18,7 @@ from anyio.lowlevel import checkpoint
 from wsproto.utilities import generate_accept_token
 
 from rtcore import ClientConfig, EventSourceConfig, Message, NodeConfig, WebSocketConfig
-from rtcore_transports import ASGIApp, Driver, EndpointConfig, WSClient, serve
+from rtcore_transports import ASGIApp, Driver, EndpointConfig, GateConfig, WSClient, serve
 
 __all__ = [
     "EAGER",
@@ -33,9 +34,12 @@ __all__ = [
     "Scripted",
     "Server",
     "cancelled_once",
+    "cut",
     "handshake",
     "nothing_left",
+    "numbers",
     "patiently",
+    "publish",
     "receive",
     "refusing",
     "saying",
@@ -62,7 +66,7 @@ class Server:
 
     def __init__(self, tasks: TaskGroup) -> None:
         self.app: ASGIApp | None = None
-        self.config = EndpointConfig(allow_anonymous=True, sse_retry=1)
+        self.config = EndpointConfig(gate=GateConfig(allow_anonymous=True), sse_retry=1)
         self.node = NodeConfig()
         self.driver = Driver()
         self.port = 0
@@ -73,7 +77,7 @@ class Server:
     async def start(self) -> None:
         self._shutdown = anyio.Event()
         self._stopped = anyio.Event()
-        self.driver = Driver(self.node)
+        self.driver = Driver(self.node, gate=self.config.gate)
         _, self.port = await self._tasks.start(self._run)
 
     async def stop(self) -> None:
@@ -145,6 +149,7 @@ class ASGISocket:
 
     def __init__(self, scope: Any, receive: Any, send: Any) -> None:
         self.path: str = scope["path"]
+        self.query = dict(parse_qsl(scope["query_string"].decode()))
         self.headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         self._receive = receive
         self._send = send
@@ -335,6 +340,27 @@ async def receive(client: WSClient) -> Message:
     """Return the next message for iteration."""
     with anyio.fail_after(TIMEOUT):
         return await client.__anext__()
+
+
+def cut(server: Server, client: WSClient) -> None:
+    """End the client's connection, and let it come back."""
+    assert client.connection_id is not None
+    assert server.driver.close(client.connection_id, 1012, "cut")
+
+
+def publish(server: Server, channel: str, *numbers: int) -> None:
+    for number in numbers:
+        server.driver.publish(channel, {"type": "note", "data": number})
+
+
+async def numbers(client: WSClient, count: int) -> list[object]:
+    """Return the data of the next notes; anything else that comes fails."""
+    heard: list[object] = []
+    for _ in range(count):
+        message = await receive(client)
+        assert message["type"] == "note", message
+        heard.append(message["data"])
+    return heard
 
 
 @asynccontextmanager

@@ -19,6 +19,8 @@ from .servers import TIMEOUT
 
 pytestmark = pytest.mark.anyio
 
+# Seconds: longer than a busy machine pauses between two reads of one test.
+_PATIENCE = 1.0
 MORE_THAN_FITS = 2**23
 
 
@@ -78,18 +80,30 @@ async def read(peer: socket.socket, size: int) -> bytes:
 
     def read_all() -> bytes:
         data = bytearray()
-        while len(data) < size and (more := peer.recv(65536)):
+        while len(data) < size and (more := peer.recv(min(size - len(data), 65536))):
             data += more
         return bytes(data)
 
     return await anyio.to_thread.run_sync(read_all)
 
 
-def fill(carrier: Carrier, messages: int = 1) -> bytes:
+def fill(carrier: Carrier) -> bytes:
     """Write more than the network takes; returns it."""
     data = bytes(range(256)) * (MORE_THAN_FITS // 256)
-    carrier.write(data, messages)
+    carrier.write(data)
     return data
+
+
+class Spring:
+    """Gives pieces, one each time."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = list(pieces)
+        self.asked = 0
+
+    def __call__(self) -> bytes:
+        self.asked += 1
+        return self.pieces.pop(0) if self.pieces else b""
 
 
 async def test_there_and_back(carrier: Carrier, peer: socket.socket) -> None:
@@ -118,46 +132,127 @@ async def test_what_the_peer_does_not_take_waits_in_order(carrier: Carrier, peer
     assert await read(peer, 4) == b"more"
 
 
-async def test_overflow(carrier: Carrier, peer: socket.socket) -> None:
-    told: list[str] = []
-    carrier.on_overflow(lambda: told.append("overflow"))
-    data = fill(carrier)
-    assert told == []
-    carrier.write(b"dropped")
-    carrier.write(b"dropped too")
-    assert told == ["overflow"]
-    first = await read(peer, 1)
-    # Nothing is taken until whoever was told has thought of what to say.
-    carrier.write(b"dropped as well")
-    carrier.discard()
-    for _ in range(20):
-        carrier.write(b"farewell")
-    received = first + await read(peer, len(data) + 20 * 8 - len(first))
-    assert received == data + b"farewell" * 20
-    assert told == ["overflow"]
-
-
 @pytest.mark.parametrize("limits", [{"max_bytes": 2**30, "max_messages": 5}])
-async def test_the_number_of_messages_counts(carrier: Carrier, peer: socket.socket) -> None:
-    told: list[str] = []
-    carrier.on_overflow(lambda: told.append("overflow"))
-    data = fill(carrier, messages=3)
-    carrier.write(b"", 2)
-    assert told == []
-    carrier.write(b"too many")
-    assert told == ["overflow"]
-    assert await read(peer, len(data)) == data
-
-
-async def test_discarding_keeps_what_is_partly_written(carrier: Carrier, peer: socket.socket) -> None:
+async def test_the_number_of_writes_counts(carrier: Carrier, peer: socket.socket) -> None:
+    assert carrier.limits == (2**30, 5)
     data = fill(carrier)
-    carrier.write(b"dropped")
-    # Once the first bytes of it are with the peer, the rest must follow.
-    first = await read(peer, 1)
-    carrier.discard()
-    carrier.write(b"farewell")
-    received = first + await read(peer, len(data) + 8 - len(first))
-    assert received == data + b"farewell"
+    for letter in (b"a", b"b", b"c"):
+        carrier.write(letter)
+        assert not carrier.full
+    carrier.write(b"d")
+    assert carrier.full
+    # Nothing is lost for that: it is for the caller to heed.
+    carrier.write(b"e")
+    assert await read(peer, len(data) + 5) == data + b"abcde"
+
+
+async def test_an_offer_is_taken_or_left_whole(carrier: Carrier, peer: socket.socket) -> None:
+    assert carrier.offer(b"taken")
+    assert await read(peer, 5) == b"taken"
+    await carrier.drain()
+    data = fill(carrier)
+    assert not carrier.offer(b"left")
+    assert await read(peer, len(data)) == data
+    with anyio.fail_after(TIMEOUT):
+        while not carrier.offer(b"taken"):
+            await anyio.lowlevel.checkpoint()
+    large = b"x" * MORE_THAN_FITS
+    await carrier.drain()
+    with anyio.fail_after(TIMEOUT):
+        while not carrier.offer(large):
+            await anyio.lowlevel.checkpoint()
+    # Part of it is with the peer at most, and yet it is all taken.
+    assert not carrier.offer(b"left")
+    assert await read(peer, 5 + len(large)) == b"taken" + large
+
+
+async def test_pulling(carrier: Carrier, peer: socket.socket) -> None:
+    spring = Spring(b"one", b"two", b"three")
+    carrier.pull(spring)
+    carrier.pull(spring)
+    assert await read(peer, 11) == b"onetwothree"
+    with anyio.fail_after(TIMEOUT):
+        while not carrier.offer(b"four"):
+            await anyio.lowlevel.checkpoint()
+    # It was asked until it had nothing, and then no more.
+    assert spring.asked == 4
+    assert await read(peer, 4) == b"four"
+
+
+async def test_nothing_is_pulled_before_its_turn(carrier: Carrier, peer: socket.socket) -> None:
+    # By itself it grows with what is read, on some machines until all of it fits.
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+    data = fill(carrier)
+    spring = Spring(b"pulled", b"x" * MORE_THAN_FITS, b"last")
+    carrier.pull(spring)
+    carrier.write(b"written")
+    await anyio.wait_all_tasks_blocked()
+    assert spring.asked == 0
+    assert not carrier.offer(b"left")
+    # What is written goes before what is pulled, but never into the midst of a piece.
+    assert await read(peer, len(data) + 13) == data + b"writtenpulled"
+    with anyio.fail_after(TIMEOUT):
+        while spring.asked < 2:
+            await anyio.lowlevel.checkpoint()
+    carrier.write(b"between")
+    assert await read(peer, MORE_THAN_FITS + 11) == b"x" * MORE_THAN_FITS + b"betweenlast"
+
+
+async def test_draining_does_not_wait_for_a_spring(carrier: Carrier, peer: socket.socket) -> None:
+    """Whoever answers pings must not wait for the end of a stream that has none."""
+    data = fill(carrier)
+    spring = Spring(b"x" * MORE_THAN_FITS)
+    carrier.pull(spring)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read, peer, len(data))
+        with anyio.fail_after(TIMEOUT):
+            await carrier.drain()
+    carrier.abort()
+    assert carrier.gone
+    assert carrier.offer(b"nobody hears it")
+    carrier.pull(Spring(b"nobody hears it"))
+
+
+@pytest.fixture
+def _long_farewells(monkeypatch: pytest.MonkeyPatch, _short_farewells: None) -> None:
+    monkeypatch.setattr(carriers, "_LINGER_TIMEOUT", TIMEOUT)
+
+
+@pytest.mark.usefixtures("_long_farewells")
+async def test_closing_writes_what_is_to_be_pulled(carrier: Carrier, peer: socket.socket) -> None:
+    data = fill(carrier)
+    carrier.pull(Spring(data, b"one", data, b"two"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(carrier.aclose)
+        assert await read(peer, 3 * len(data) + 7) == data + data + b"one" + data + b"two"
+        peer.close()
+
+
+@pytest.mark.usefixtures("_long_farewells")
+async def test_finishing_writes_what_is_to_be_pulled(carrier: Carrier, peer: socket.socket) -> None:
+    data = fill(carrier)
+    carrier.pull(Spring(data, b"one", data, b"two"))
+    carrier.finish()
+    assert await read(peer, 3 * len(data) + 7) == data + data + b"one" + data + b"two"
+    peer.close()
+    assert await carrier.receive() == b""
+
+
+async def test_others_have_their_turn_while_much_is_pulled(carrier: Carrier, peer: socket.socket) -> None:
+    turns = [0]
+
+    def pieces() -> bytes:
+        turns[-1] += 1
+        return b"x" if sum(turns) <= 1000 else b""
+
+    carrier.pull(pieces)
+    with anyio.fail_after(TIMEOUT):
+        while not carrier.offer(b""):
+            await anyio.lowlevel.checkpoint()
+            turns.append(0)
+    assert await read(peer, 1000) == b"x" * 1000
+    # The other task has two turns before the first has its next, at most.
+    assert max(turns) <= 2 * 16
 
 
 async def test_closing_writes_what_waits(carrier: Carrier, peer: socket.socket) -> None:
@@ -240,3 +335,61 @@ async def test_cancelled_while_it_closes(carrier: Carrier, peer: socket.socket) 
         await carrier.aclose()
     assert carrier.gone
     await read(peer, MORE_THAN_FITS)
+
+
+# A peer that takes nothing
+
+
+@pytest.fixture
+async def impatient(
+    anyio_backend: str, request: pytest.FixtureRequest, pair: tuple[socket.socket, socket.socket], tasks: TaskGroup
+) -> AsyncIterator[Carrier]:
+    if request.param == "socket":
+        made: Carrier = SocketCarrier(pair[0], tasks=tasks, write_timeout=_PATIENCE)
+    else:
+        made = StreamCarrier(await SocketStream.from_socket(pair[0]), tasks=tasks, write_timeout=_PATIENCE)
+    yield made
+    made.abort()
+    with anyio.CancelScope(shield=True):
+        await made.aclose()
+
+
+both = pytest.mark.parametrize("impatient", ["socket", "stream"], indirect=True)
+
+
+@both
+async def test_draining_gives_up_on_whoever_takes_nothing(impatient: Carrier, peer: socket.socket) -> None:
+    fill(impatient)
+    with anyio.fail_after(TIMEOUT):
+        await impatient.drain()
+    assert impatient.gone
+    assert await impatient.receive() == b""
+
+
+@both
+async def test_draining_waits_for_whoever_takes_a_little(impatient: Carrier, peer: socket.socket) -> None:
+    """As long as it takes, in pieces that come within the time."""
+    data = bytes(4 * MORE_THAN_FITS)
+    impatient.write(data)
+    async with anyio.create_task_group() as group:
+
+        async def read_slowly() -> None:
+            left = len(data)
+            while left:
+                size = min(left, 2**20)
+                await read(peer, size)
+                left -= size
+                await anyio.sleep(0.02)
+
+        group.start_soon(read_slowly)
+        await impatient.drain()
+        assert not impatient.gone
+
+
+@both
+async def test_whoever_is_not_waited_for_may_take_its_time(impatient: Carrier, peer: socket.socket) -> None:
+    data = fill(impatient)
+    # Nobody drains: its time is over, and nothing has come of it.
+    await anyio.sleep(1.2 * _PATIENCE)
+    assert not impatient.gone
+    assert await read(peer, len(data)) == data

@@ -7,45 +7,32 @@ from collections.abc import AsyncIterator
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 from anyio.abc import TaskGroup
 
-from rtcore import CloseCode, CommandError, LocalProtocolError, Message, NodeConfig, Refusal, Transport
-from rtcore_transports import Driver, Sender
+from rtcore import (
+    CloseCode,
+    CommandError,
+    LocalProtocolError,
+    Message,
+    Namespace,
+    Namespaces,
+    NodeConfig,
+    Refusal,
+    RouterConfig,
+    Transport,
+)
+from rtcore.permissions import OPEN
+from rtcore.router import Published, Request
+from rtcore.signaling import CreateRoom, JoinRoom, SignalingConfig
+from rtcore_transports import Admission, Driver, Sender
 from rtcore_transports.background import Background
-from rtcore_transports.fanout import Batch
 
+from .outlets import Outlet, attach
 from .servers import TIMEOUT
 
 pytestmark = pytest.mark.anyio
-
-
-class Outlet:
-    """Remembers what it is given."""
-
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-        self.closed: tuple[int, str] | None = None
-        self.news = anyio.Event()
-
-    def deliver(self, batch: Batch) -> None:
-        assert self.closed is None
-        self.heard += [message.text for message in batch.messages]
-        self._tell()
-
-    def close(self, code: int, reason: str) -> None:
-        self.closed = (code, reason)
-        self._tell()
-
-    def _tell(self) -> None:
-        self.news.set()
-        self.news = anyio.Event()
-
-    async def hears(self, what: str) -> str:
-        with anyio.fail_after(TIMEOUT):
-            while not any(what in text for text in self.heard):
-                await self.news.wait()
-        return next(text for text in self.heard if what in text)
 
 
 class Clock:
@@ -73,12 +60,6 @@ class Alarm:
         self.rang.append(self.deadlines.pop(0))
         if not self.deadlines:
             self.done.set()
-
-
-def attach(driver: Driver, connection_id: str, user_id: str | None = None, *channels: str) -> Outlet:
-    outlet = Outlet()
-    driver.attach(outlet, connection_id, user_id=user_id, transport=Transport.WEBSOCKET, channels=channels)
-    return outlet
 
 
 @pytest.fixture
@@ -153,6 +134,7 @@ async def test_whoever_is_slow_is_closed(driver: Driver) -> None:
         while outlet.closed is None:
             await outlet.news.wait()
     assert outlet.closed[0] == 4410
+    assert driver.stats()["slow_disconnects"] == 1
 
 
 async def test_draining(driver: Driver) -> None:
@@ -162,6 +144,106 @@ async def test_draining(driver: Driver) -> None:
     assert all('"disconnect"' in outlet.heard[-1] for outlet in outlets)
     assert not any("user_left" in text for outlet in outlets for text in outlet.heard)
     assert driver.node.admit(Transport.SSE) is not None
+
+
+async def test_going_on_from_a_token(driver: Driver) -> None:
+    published = driver.publish("room", {"type": "note", "data": 1})
+    assert isinstance(published, Published)
+    driver.publish("room", {"type": "note", "data": 2})
+    outlet = Outlet()
+    admission = Admission(None, ("room",), grant=OPEN, session="secret", last_event_id=published.id)
+    driver.attach(outlet, "1", admission, transport=Transport.SSE)
+    connected = msgspec.json.decode(await outlet.hears('"connected"'))
+    assert connected["recovered"] is True
+    assert '"data":2' in await outlet.hears('"note"')
+    again = Outlet()
+    driver.attach(again, "2", Admission(None, (), session="secret"), transport=Transport.WEBSOCKET)
+    assert msgspec.json.decode(await again.hears('"connected"'))["session_epoch"] == connected["session_epoch"]
+
+
+async def test_history(driver: Driver) -> None:
+    driver.publish("room", {"type": "note"})
+    page = driver.history({"channel": "room"})
+    assert isinstance(page, dict)
+    assert page["offset"] == 1
+    refused = driver.history({"channel": "room", "limit": 0})
+    assert isinstance(refused, Refusal)
+    assert refused.code == "invalid_limit"
+
+
+async def test_a_message_too_large_for_its_channel(tasks: TaskGroup) -> None:
+    namespaces = Namespaces([Namespace(pattern="small", max_message_size=100)])
+    driver = Driver(NodeConfig(router=RouterConfig(namespaces=namespaces)))
+    refused = driver.publish("small", {"type": "note", "data": "x" * 100})
+    assert isinstance(refused, Refusal)
+    assert refused.code == "message_too_large"
+
+
+async def test_a_leave_that_waits_comes_by_itself(tasks: TaskGroup) -> None:
+    namespaces = Namespaces(default=Namespace(pattern="*", presence_grace=0.01))
+    driver = Driver(NodeConfig(websocket_heartbeat=None, router=RouterConfig(namespaces=namespaces)))
+    tasks.start_soon(driver.run)
+    ann, bob = attach(driver, "1", "ann", "room"), attach(driver, "2", "bob", "room")
+    driver.detach("1", ann)
+    await bob.hears('"user_left"')
+
+
+async def test_what_was_due_while_nobody_was_connected(anyio_backend: str) -> None:
+    clock = Clock()
+    driver = Driver(NodeConfig(websocket_heartbeat=None, signaling=SignalingConfig(peer_ttl=5.0)), clock=clock)
+    join = JoinRoom(Request(None), CreateRoom(Request(None), "lobby"), "ann")
+
+    def come(connection_id: str) -> Outlet:
+        outlet = Outlet()
+        driver.attach(outlet, connection_id, Admission(None, (), room=join), transport=Transport.WEBSOCKET)
+        return outlet
+
+    def who() -> list[str | None]:
+        return [peer.connection_id for room in driver.signaling.rooms for peer in room.peers.values()]
+
+    driver.detach("1", come("1"))
+    clock.now += 4.9
+    second = come("2")
+    assert who() == [None]  # it waits for the first: the second is somebody else
+    driver.detach("2", second)
+    clock.now += 0.2
+    third = come("3")
+    assert who() == ["3"]
+    driver.detach("3", third)
+    clock.now += 5.0
+    assert driver.stats()["webrtc_peers"] == 0
+    clock.now += 300.0
+    assert driver.signaling.describe() == []
+    assert driver.node.empty
+
+
+async def test_who_is_present_though_nobody_is_connected(anyio_backend: str) -> None:
+    clock = Clock()
+    chat = Namespaces((Namespace(pattern="chat", presence_grace=5.0),))
+    driver = Driver(NodeConfig(router=RouterConfig(namespaces=chat), signaling=None), clock=clock)
+    driver.detach("1", attach(driver, "1", "ann", "chat"))
+
+    def count() -> object:
+        driver.catch_up()
+        present = driver.node.presence("chat")
+        assert not isinstance(present, Refusal)
+        return present["count"]
+
+    clock.now += 4.9
+    assert count() == 1
+    clock.now += 0.2
+    assert count() == 0
+
+
+async def test_a_room_that_nobody_enters_goes_by_itself(tasks: TaskGroup) -> None:
+    driver = Driver(NodeConfig(signaling=SignalingConfig(room_ttl=0.01)))
+    tasks.start_soon(driver.run)
+    await anyio.wait_all_tasks_blocked()
+    driver.create_room(CreateRoom(Request(None), "lobby"))
+    assert not driver.node.empty
+    with anyio.fail_after(TIMEOUT):
+        while not driver.node.empty:
+            await anyio.lowlevel.checkpoint()
 
 
 async def test_what_cannot_be_done(driver: Driver) -> None:
@@ -186,7 +268,7 @@ async def test_handlers(driver: Driver) -> None:
     async def order(message: Message, sender: Sender) -> Message | None:
         senders.append(sender)
         if message.get("item") == "nothing":
-            raise CommandError("nothing_ordered", "name an item")
+            raise CommandError("nothing_ordered", "name an item", 1.5)
         return {"item": message["item"]}
 
     driver.handlers["order"] = order
@@ -195,7 +277,10 @@ async def test_handlers(driver: Driver) -> None:
         (handle,) = driver.receive_text("1", text)
         await driver.handle(handle)
     assert '"item":"tea"' in await outlet.hears('"id":1')
-    assert '"code":"nothing_ordered"' in await outlet.hears('"id":2')
+    refused = await outlet.hears('"id":2')
+    assert '"code":"nothing_ordered"' in refused
+    # Whole seconds, and not before the time has come.
+    assert '"retry_after":2' in refused
     assert senders == [Sender("1", "ann")] * 2
 
 

@@ -74,7 +74,9 @@ def test_an_application_that_fails(host: Host, faults: list[logging.LogRecord]) 
         status, head, body = ask(host, get(path))
         assert (status, error_code(body)) == (500, "internal_error")
         assert b"connection: close" in head.lower()
-    assert [record.getMessage() for record in faults] == ["the application failed on /fail"]
+    status, _, body = ask(host, get("/fail", method="HEAD"))
+    assert (status, body) == (500, b"")
+    assert [record.getMessage() for record in faults] == ["the application failed on /fail"] * 2
     faults.clear()
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
 import attrs
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
 from rtcore import ConnectionClosed, ConnectionFailed, LocalProtocolError
 from rtcore_transports import ReceivedEvent, SSEClient
@@ -287,6 +291,42 @@ async def test_disconnected_in_iteration(server: Server) -> None:
         await client.disconnect()
         with anyio.fail_after(TIMEOUT):
             await ended.wait()
+
+
+@pytest.mark.parametrize("headed", [True, False])
+async def test_what_was_on_its_way_at_the_end(headed: bool) -> None:
+    """The end comes between any two steps of the event loop after bytes have arrived."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    rest = b"9\r\ndata: x\n\n\r\n0\r\n\r\n"
+    requests: list[SocketStream] = []
+
+    async def handle(stream: SocketStream) -> None:
+        await stream.receive()
+        if headed:
+            await stream.send(head)
+        requests.append(stream)
+        await anyio.sleep_forever()
+
+    async with nothing_left(), tcp_server(handle) as port:
+        for steps in range(40):
+            client = SSEClient(f"http://127.0.0.1:{port}/events")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_connect, client)
+                await patiently(partial(_ready, client, requests, headed))
+                await anyio.wait_all_tasks_blocked()
+                os.write(requests.pop().extra(SocketAttribute.raw_socket).fileno(), rest if headed else head + rest)
+                for _ in range(steps % 8):
+                    await anyio.lowlevel.checkpoint()
+                await client.disconnect()
+
+
+def _ready(client: SSEClient, requests: list[SocketStream], headed: bool) -> bool:
+    return len(requests) > 0 and client.connected is headed
+
+
+async def _connect(client: SSEClient) -> None:
+    with suppress(ConnectionFailed):
+        await client.connect()
 
 
 async def test_a_handler_may_disconnect(server: Server) -> None:

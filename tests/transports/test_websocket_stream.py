@@ -289,7 +289,7 @@ async def test_silence_that_is_our_own() -> None:
         tasks.start_soon(socket.run)
         await patiently(lambda: receiver.full)
         await anyio.wait_all_tasks_blocked()
-        assert not socket.attentive
+        assert now < socket.attentive_at
         assert socket._next_timeout() is None
         now = 100.0
         receiver.full = False
@@ -298,9 +298,8 @@ async def test_silence_that_is_our_own() -> None:
         await patiently(lambda: len(receiver.messages) == 256)
         assert socket.state is WebSocketState.OPEN
         assert socket._next_timeout() == 101.0
-        assert not socket.attentive
+        assert socket.attentive_at == 101.0
         now = 101.0
-        assert socket.attentive
         socket._handle_timeout()
         assert socket._next_timeout() == 110.0
         tasks.cancel_scope.cancel()

@@ -10,6 +10,7 @@ from rtcore import ClientConfig, encode
 from rtcore_transports import WSClient
 
 from .servers import (
+    EAGER,
     HASTY,
     TIMEOUT,
     ASGISocket,
@@ -17,10 +18,12 @@ from .servers import (
     cancelled_once,
     handshake,
     nothing_left,
+    patiently,
     receive,
     tcp_server,
     websocket_app,
 )
+from .tokens import Issuer, next_command
 
 pytestmark = pytest.mark.anyio
 
@@ -144,3 +147,73 @@ def test_a_loop_that_ends_first(anyio_backend: str) -> None:
             tasks.cancel_scope.cancel()
 
     anyio.run(main, backend=anyio_backend)
+
+
+# While a token is awaited
+
+
+async def test_cancelled_while_a_token_is_awaited(server: Server) -> None:
+    issuer = Issuer()
+    issuer.gate = anyio.Event()
+    client = WSClient(server.url(), token=issuer)
+    async with nothing_left():
+        async with cancelled_once(lambda: issuer.at_once):
+            await client.connect()
+        assert issuer.at_once == 0
+        async with cancelled_once(lambda: issuer.at_once):
+            await client.broadcast({})
+    assert issuer.at_once == 0
+
+
+@pytest.mark.parametrize("how", ["disconnect", "cancel"])
+async def test_end_while_a_token_is_awaited(idle_server: Server, how: str) -> None:
+    """It is asked for on a connection that stands, and the end does not wait for it."""
+    issuer = Issuer()
+
+    async def script(socket: ASGISocket) -> None:
+        issuer.gate = anyio.Event()
+        await socket.welcome(expires_in=0.002)
+        await socket.receive()
+
+    idle_server.app = websocket_app(script)
+    await idle_server.start()
+    async with nothing_left():
+        client = WSClient(
+            idle_server.url("/ws"), token=issuer, config=ClientConfig(backoff_base=0.001, connect_timeout=600)
+        )
+        if how == "disconnect":
+            async with client:
+                await patiently(lambda: issuer.asked == 2)
+        else:
+            async with cancelled_once(lambda: issuer.asked == 2), client:
+                await anyio.sleep_forever()
+    assert issuer.at_once == 0
+
+
+async def test_end_while_the_answer_to_a_fresh_token_is_awaited(idle_server: Server) -> None:
+    shown = anyio.Event()
+
+    async def script(socket: ASGISocket) -> None:
+        await socket.welcome(expires_in=0.002)
+        await next_command(socket)
+        shown.set()
+        await socket.receive()
+
+    idle_server.app = websocket_app(script)
+    await idle_server.start()
+    async with nothing_left(), WSClient(idle_server.url("/ws"), token=Issuer(), config=EAGER):
+        await shown.wait()
+
+
+def test_a_loop_that_ends_before_there_is_a_token(anyio_backend: str) -> None:
+    issuer = Issuer()
+
+    async def main() -> None:
+        issuer.gate = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(WSClient("ws://127.0.0.1:9/ws", token=issuer).connect)
+            await patiently(lambda: issuer.at_once)
+            tasks.cancel_scope.cancel()
+
+    anyio.run(main, backend=anyio_backend)
+    assert issuer.at_once == 0

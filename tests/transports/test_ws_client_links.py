@@ -61,6 +61,14 @@ async def test_a_restarted_server(server: Server) -> None:
             tasks.start_soon(ask)
             await patiently(lambda: client.stats.queued == 4)
             await server.start()
+        # It is another server, which cannot tell what was said meanwhile, and that is told of each channel.
+        gaps = [await receive(client) for _ in range(4)]
+        assert [(gap["type"], gap["channel"], gap["reason"]) for gap in gaps] == [
+            ("gap", "$broadcast", "foreign_token"),
+            ("gap", "$user:ann", "foreign_token"),
+            ("gap", "room", "history_lost"),
+            ("gap", "hall", "history_lost"),
+        ]
         assert [(await receive(client))["data"] for _ in range(4)] == ["a", "b", "c", "d"]
         assert len(answers) == 2
         stats = client.stats
@@ -104,6 +112,7 @@ async def test_the_queue_is_bounded(server: Server) -> None:
         with pytest.raises(QueueFull):
             await client.send_command("ping")
         await server.start()
+        assert (await receive(client))["type"] == "gap"
         assert [(await receive(client))["data"] for _ in range(2)] == ["a", "b"]
 
 

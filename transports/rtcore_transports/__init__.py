@@ -2,45 +2,64 @@
 
 import logging
 
-from .admission import Admission, EndpointConfig, read_query
+from .admission import Admission, EndpointConfig, last_event_id_of, read_query
 from .asgi import ASGIApp, LifespanError
 from .background import Background
 from .client_request import credentials
 from .client_websocket import HandshakeRejected
-from .driver import Driver, Handler, Sender
+from .driver import Driver
 from .event_stream_endpoint import EVENT_STREAM_HEADERS
 from .fanout import Batch, Outlet
+from .gate_config import Authenticator, ConnectHook, GateConfig, Hooks, PublishHook, SubscribeHook
+from .gatekeeper import Gatekeeper, Pending
+from .handlers import Handler, Sender
 from .http_publisher import HttpPublisher
+from .reception import TlsSource
 from .server import serve
+from .server_limits import ServerLimits
 from .sse_client import SSEClient, create_sse_client
 from .sse_session import ReceivedEvent
+from .visitors import Credentials, Visitor
 from .websocket_endpoint import refuse_binary, turn_away
 from .websocket_stream import WebSocketStream, open_websocket
 from .ws_client import WSClient, create_ws_client
-from .ws_session import WSStats
+from .ws_stats import WSStats
 
 __all__ = [
     "EVENT_STREAM_HEADERS",
     "ASGIApp",
     "Admission",
+    "Authenticator",
     "Background",
     "Batch",
+    "ConnectHook",
+    "Credentials",
     "Driver",
     "EndpointConfig",
+    "GateConfig",
+    "Gatekeeper",
     "Handler",
     "HandshakeRejected",
+    "Hooks",
     "HttpPublisher",
     "LifespanError",
     "Outlet",
+    "Pending",
+    "PublishHook",
     "ReceivedEvent",
     "SSEClient",
     "Sender",
+    "ServerLimits",
+    "TlsSource",
+    "SubscribeHook",
+    "Visitor",
     "WSClient",
     "WSStats",
     "WebSocketStream",
     "create_sse_client",
     "create_ws_client",
     "credentials",
+    "last_event_id_of",
     "open_websocket",
     "read_query",
     "refuse_binary",

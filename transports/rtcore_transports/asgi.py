@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
 from http.client import responses
 from typing import Any, Final, TypeAlias
@@ -18,9 +18,11 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from rtcore import CloseCode, Refusal, RtcoreError
+from rtcore.handshake import fault_of
 from rtcore.websocket import Accept, BytesReceived, Close, Reject, SendBytes, SendText, TextReceived
 
 from .carriers import Carrier
+from .server_limits import ServerLimits
 from .websocket_endpoint import WebSocketLink
 
 __all__ = [
@@ -67,7 +69,8 @@ class LifespanError(RtcoreError):
     """The application cannot start; the message says why."""
 
 
-_BODY_TIMEOUT: Final = 30.0
+# Bytes that a chunk of a body may have beside what it carries, for its length and line ends; in all there may be more.
+_CHUNK_FRAME: Final = 16
 # Of a body that the application does not want.
 _MAX_SKIPPED: Final = 2**18
 _SKIP_TIMEOUT: Final = 5.0
@@ -116,14 +119,34 @@ def reason_of(status: int) -> bytes:
     return responses.get(status, "").encode()
 
 
-def refuse_request(http: h11.Connection, refusal: Refusal) -> bytes:
-    """Return the bytes that answer the request under way with an error; it is the last on its connection."""
+def refuse_request(
+    http: h11.Connection, refusal: Refusal, fields: Iterable[tuple[bytes, bytes]] = (), *, method: bytes = b""
+) -> bytes:
+    """Return the bytes that answer the request under way with an error; it is the last on its connection.
+
+    Args:
+        http: The connection.
+        refusal: The error.
+        fields: Headers besides.
+        method: Of the request, as far as there is one.
+    """
     body = msgspec.json.encode({"error": {"code": refusal.code, "message": refusal.message}})
-    headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
+    headers = [
+        *fields,
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
     if refusal.retry_after is not None:
-        headers.append(("retry-after", str(refusal.retry_after)))
+        headers.append((b"retry-after", b"%d" % refusal.retry_after))
+    if refusal.status == 401:
+        # "The server generating a 401 response MUST send a WWW-Authenticate header field" (RFC 9110, section 15.5.2)
+        headers.append((b"www-authenticate", b"Bearer"))
     response = h11.Response(status_code=refusal.status, headers=headers, reason=reason_of(refusal.status))
-    return b"".join(http.send(event) or b"" for event in (response, h11.Data(data=body), h11.EndOfMessage()))
+    # "The HEAD method is identical to GET except that the server MUST NOT send content in the response" (RFC 9110,
+    # section 9.3.2), of which h11 takes none.
+    content = b"" if method == b"HEAD" else body
+    return b"".join(http.send(event) or b"" for event in (response, h11.Data(data=content), h11.EndOfMessage()))
 
 
 def _is_departure(error: BaseException | None) -> bool:
@@ -140,12 +163,17 @@ class HttpExchange:
         http: The parser, which has just given `request`.
         carrier: What it reads from and writes to.
         request: The request.
+        limits: How large what is no body may be, and how long the body may stop.
     """
 
-    def __init__(self, http: h11.Connection, carrier: Carrier, request: h11.Request) -> None:
+    def __init__(self, http: h11.Connection, carrier: Carrier, request: h11.Request, limits: ServerLimits) -> None:
         self._http = http
         self._carrier = carrier
         self._request = request
+        self._limits = limits
+        # Of the body: bytes received, and those of them that may be accounted for.
+        self._received = 0
+        self._carried = 0
         self._body_read = False
         self._body_left = False
         self._disconnected = False
@@ -164,12 +192,14 @@ class HttpExchange:
                 _log.exception("the application failed on %s", scope["path"])
         if not self._responded.is_set():
             if self._http.our_state is h11.SEND_RESPONSE and not self._carrier.gone:
-                self._carrier.write(refuse_request(self._http, self._fault or _INTERNAL_ERROR))
+                fault = self._fault or _INTERNAL_ERROR
+                self._carrier.write(refuse_request(self._http, fault, method=self._request.method))
             # The length of what was begun is not to be had any more: only the end of the connection can say so.
             self._disconnected = True
             self._responded.set()
         await self._carrier.drain()
-        await self._skip_body()
+        if not self._disconnected:
+            await self._skip_body()
 
     @property
     def reusable(self) -> bool:
@@ -186,23 +216,29 @@ class HttpExchange:
             try:
                 event = self._http.next_event()
             except h11.RemoteProtocolError as error:
-                self._fault = Refusal("malformed_request", f"the request's body is malformed: {error}", 400)
+                self._fault = Refusal("malformed_request", f"the request's body is malformed: {fault_of(error)}", 400)
                 self._disconnected = True
                 return {"type": "http.disconnect"}
             if isinstance(event, h11.Data):
+                self._carried += len(event.data) + (_CHUNK_FRAME if event.chunk_start else 0)
                 return {"type": "http.request", "body": bytes(event.data), "more_body": True}
             if isinstance(event, h11.EndOfMessage):
                 self._body_read = True
                 return {"type": "http.request", "body": b"", "more_body": False}
             data = b""
-            if event is h11.NEED_DATA:
-                with anyio.move_on_after(_BODY_TIMEOUT) as waiting:
+            if event is h11.NEED_DATA and self._received - self._carried > 2 * self._limits.max_head:
+                # h11 bounds each of them, and throws them away, but not how many there are.
+                self._fault = Refusal("malformed_request", "the request's body is mostly chunk extensions", 400)
+            elif event is h11.NEED_DATA:
+                with anyio.move_on_after(self._limits.body_timeout) as waiting:
                     data = await self._carrier.receive()
                 if waiting.cancelled_caught:
-                    self._fault = Refusal("request_timeout", "the request's body stopped coming", 408)
+                    timeout = self._limits.body_timeout
+                    self._fault = Refusal("request_timeout", f"the request's body stopped for {timeout:g} s", 408)
             if not data:
                 self._disconnected = True
                 return {"type": "http.disconnect"}
+            self._received += len(data)
             self._http.receive_data(data)
 
     def _leaves_body(self) -> bool:

@@ -1,7 +1,9 @@
 """What carries the bytes of one connection: a non-blocking socket, or a stream where no raw socket is to be had.
 
-Writing never blocks and never waits for the peer: what the peer does not take at once waits in a bounded backlog,
-which a task of its own drains. A connection that nobody holds up has no such task and no backlog.
+Writing never blocks and never waits for the peer. What the peer does not take at once waits, and a task of its own
+writes it; a connection that nobody holds up has no such task and nothing that waits. What is written by `Carrier.write`
+goes first. Messages, which may come in any number, are offered instead: what is not taken stays with whoever offered
+it, to be pulled from there when its turn has come.
 """
 
 from __future__ import annotations
@@ -10,13 +12,16 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import ByteStream, TaskGroup
 
-__all__ = ["READ_SIZE", "Carrier", "SocketCarrier", "StreamCarrier"]
+__all__ = ["READ_SIZE", "Carrier", "NextBytes", "SocketCarrier", "StreamCarrier"]
+
+#: Returns the next bytes to write, or ``b""`` if there are none.
+NextBytes: TypeAlias = Callable[[], bytes]
 
 #: The most bytes taken in by one read, which bounds the work of one step.
 READ_SIZE = 65536
@@ -24,14 +29,23 @@ READ_SIZE = 65536
 # How long, and over how many bytes, a connection that we end lingers for the peer to read what we wrote last.
 _LINGER_TIMEOUT = 2.0
 _LINGER_READS = 64
+# So many writes are made in one go, then others have their turn.
+_WRITES = 16
+# To a stream no more is written at once, so that it shows when a slow peer has taken some of it.
+_WRITE_SIZE = 65536
 
 
 class Carrier(Protocol):
     """The bytes of one connection."""
 
     @property
+    def limits(self) -> tuple[int, int]:
+        """How many bytes, and how many messages, may wait for the peer."""
+        ...
+
+    @property
     def full(self) -> bool:
-        """Whether the backlog has reached its limits: the peer is to read before it is listened to any more."""
+        """Whether what was written and waits has reached the limits: the peer is to read before it is heard again."""
         ...
 
     @property
@@ -43,28 +57,33 @@ class Carrier(Protocol):
         """Return what has arrived, at most `READ_SIZE` bytes; ``b""`` once nothing more will."""
         ...
 
-    def write(self, data: bytes, messages: int = 1) -> None:
+    def write(self, data: bytes) -> None:
         """Write `data`, or keep it until the peer takes it; dropped if the connection is gone.
 
-        Args:
-            data: Kept as it is, so that all receivers share it.
-            messages: How many messages it counts for in the backlog.
+        It goes before what is pulled. Nothing bounds what is kept but the caller, who asks `full` or waits by `drain`.
+        """
+        ...
+
+    def offer(self, data: bytes) -> bool:
+        """Write `data` if nothing waits.
+
+        Returns:
+            Whether it is taken, all of it, or the connection is gone; if not, none of it is.
+        """
+        ...
+
+    def pull(self, source: NextBytes) -> None:
+        """Take bytes from `source` whenever the peer takes more and nothing else waits, until it has none.
+
+        Asking again while it is asked changes nothing.
         """
         ...
 
     async def drain(self) -> None:
-        """Wait until everything written is out of the backlog, or the connection is gone."""
-        ...
+        """Wait until everything written so far is with the network, or the connection is gone.
 
-    def on_overflow(self, callback: Callable[[], None] | None) -> None:
-        """Have `callback` called, once, when a write finds the backlog full.
-
-        That write is dropped, and until `discard` so are all others that would have to wait.
+        A peer that takes nothing for a time is gone: then the connection is ended.
         """
-        ...
-
-    def discard(self) -> None:
-        """Forget what is in the backlog, but for the write that is partly through."""
         ...
 
     def finish(self) -> None:
@@ -72,7 +91,7 @@ class Carrier(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """End the connection: write out the backlog, half-close, let the peer read it; all within limits of time."""
+        """End the connection: write what waits, half-close, let the peer read it; all within limits of time."""
         ...
 
     def abort(self) -> None:
@@ -80,71 +99,90 @@ class Carrier(Protocol):
         ...
 
 
-class _Backlog:
-    """Writes that wait, and how much they are."""
+class _Writes:
+    """Writes that wait, how many they are, and where more of them come from."""
 
     def __init__(self, max_bytes: int, max_messages: int) -> None:
-        self._max_bytes = max_bytes
-        self._max_messages = max_messages
-        self.items: deque[tuple[bytes | memoryview, int]] = deque()
+        self.limits = (max_bytes, max_messages)
+        self.items: deque[bytes | memoryview] = deque()
         self.bytes = 0
-        self.messages = 0
-        self.drained: anyio.Event | None = None
-        self.on_overflow: Callable[[], None] | None = None
-        self._overflowed = False
+        self.source: NextBytes | None = None
+        self.taken = 0
+        self._drained: anyio.Event | None = None
 
     @property
     def full(self) -> bool:
-        return self.bytes > self._max_bytes or self.messages >= self._max_messages
+        max_bytes, max_messages = self.limits
+        return self.bytes > max_bytes or len(self.items) >= max_messages
 
-    def append(self, data: bytes | memoryview, messages: int) -> None:
-        if self._overflowed:
-            return
-        if self.on_overflow is not None and self.full:
-            # Told once: what is written after a discard is the farewell.
-            self._overflowed = True
-            on_overflow, self.on_overflow = self.on_overflow, None
-            on_overflow()
-            return
-        self.items.append((data, messages))
+    @property
+    def waiting(self) -> bool:
+        return bool(self.items) or self.source is not None
+
+    def append(self, data: bytes | memoryview) -> None:
+        self.items.append(data)
         self.bytes += len(data)
-        self.messages += messages
+
+    def head(self) -> bytes | memoryview | None:
+        """Return what is to be written next, of the source if need be."""
+        if not self.items:
+            if self.source is None:
+                return None
+            data = self.source()
+            if not data:
+                self.source = None
+                self._settle()
+                return None
+            self.append(data)
+        return self.items[0]
 
     def pop(self) -> None:
-        data, messages = self.items.popleft()
-        self.bytes -= len(data)
-        self.messages -= messages
+        size = len(self.items.popleft())
+        self.bytes -= size
+        self.taken += size
         if not self.items:
-            self.settle()
+            self._settle()
 
     def replace_head(self, data: memoryview) -> None:
-        whole, messages = self.items[0]
-        self.bytes -= len(whole) - len(data)
-        self.items[0] = (data, messages)
+        size = len(self.items[0]) - len(data)
+        self.bytes -= size
+        self.taken += size
+        self.items[0] = data
 
-    def keep(self, count: int) -> None:
-        """Forget all but the first `count` writes, and take writes again."""
-        self._overflowed = False
-        while len(self.items) > count:
-            data, messages = self.items.pop()
-            self.bytes -= len(data)
-            self.messages -= messages
-        if not self.items:
-            self.settle()
+    def clear(self) -> None:
+        self.items.clear()
+        self.bytes = 0
+        self.source = None
+        self._settle()
 
-    def settle(self) -> None:
-        if self.drained is not None:
-            self.drained.set()
-            self.drained = None
+    def _settle(self) -> None:
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
 
-    async def wait(self) -> None:
+    async def drain(self, timeout: float | None) -> bool:
+        """Wait until there are no writes, were it for a moment; returns whether that came before a standstill."""
         if not self.items:
             # Whoever only ever writes and drains lets others run all the same.
             await anyio.lowlevel.checkpoint()
-            return
-        if self.drained is None:
-            self.drained = anyio.Event()
-        await self.drained.wait()
+            return True
+        taken = -1
+        while taken != self.taken:
+            taken = self.taken
+            with anyio.move_on_after(timeout):
+                await self._settled()
+                return True
+        return False
+
+    async def finish(self) -> None:
+        """Wait until there are no writes and no source."""
+        while self.waiting:
+            await self._settled()
+
+    async def _settled(self) -> None:
+        if self._drained is None:
+            self._drained = anyio.Event()
+        await self._drained.wait()
 
 
 class SocketCarrier:
@@ -152,26 +190,33 @@ class SocketCarrier:
 
     Args:
         sock: Connected and non-blocking; this object owns it from now on.
-        tasks: Where the task that drains the backlog runs.
-        max_bytes: How large the backlog may have grown when one more write still enters it.
-        max_messages: Likewise, in messages.
+        tasks: Where the task that writes what waits runs.
+        max_bytes: Beyond so many bytes that wait it counts as full.
+        max_messages: With so many writes that wait, likewise.
+        write_timeout: Seconds after which a peer that takes nothing while `drain` waits is gone; ``None`` for never.
     """
 
     __slots__ = (
         "_aborted",
-        "_backlog",
         "_clear",
         "_closed",
         "_failed",
-        "_head_started",
         "_recv",
         "_send",
         "_socket",
         "_tasks",
+        "_write_timeout",
+        "_writes",
     )
 
     def __init__(
-        self, sock: socket.socket, *, tasks: TaskGroup, max_bytes: int = 2**22, max_messages: int = 1000
+        self,
+        sock: socket.socket,
+        *,
+        tasks: TaskGroup,
+        max_bytes: int = 2**22,
+        max_messages: int = 1000,
+        write_timeout: float | None = None,
     ) -> None:
         # Nothing waits to be written, and nobody is writing it: what comes goes straight to the socket. This one flag
         # and the bound method are all that most writes look at; each further object would be a cache line or two.
@@ -180,25 +225,26 @@ class SocketCarrier:
         self._recv = sock.recv
         self._socket = sock
         self._tasks = tasks
-        self._backlog = _Backlog(max_bytes, max_messages)
-        self._head_started = False
+        self._writes = _Writes(max_bytes, max_messages)
+        self._write_timeout = write_timeout
         self._closed = False
         self._failed = False
         self._aborted = anyio.Event()
 
     @property
+    def limits(self) -> tuple[int, int]:
+        """See `Carrier.limits`."""
+        return self._writes.limits
+
+    @property
     def full(self) -> bool:
         """See `Carrier.full`."""
-        return self._backlog.full
+        return self._writes.full
 
     @property
     def gone(self) -> bool:
         """See `Carrier.gone`."""
         return self._closed or self._failed
-
-    def on_overflow(self, callback: Callable[[], None] | None) -> None:
-        """See `Carrier.on_overflow`."""
-        self._backlog.on_overflow = callback
 
     async def receive(self) -> bytes:
         """See `Carrier.receive`."""
@@ -213,29 +259,38 @@ class SocketCarrier:
                 break
         return b""
 
-    def write(self, data: bytes, messages: int = 1) -> None:
+    def write(self, data: bytes) -> None:
         """See `Carrier.write`."""
+        if not self.offer(data):
+            self._writes.append(data)
+            self._start_writing()
+
+    def offer(self, data: bytes) -> bool:
+        """See `Carrier.offer`."""
         if not self._clear:
-            self._keep(data, messages)
-            return
+            return self._closed or self._failed
         try:
             sent = self._send(data)
         except BlockingIOError:
-            sent = 0
+            return False
         except OSError:
             self._fail()
-            return
+            return True
         if sent != len(data):
-            self._head_started = sent > 0
-            self._keep(memoryview(data)[sent:] if sent else data, messages)
+            self._writes.append(memoryview(data)[sent:])
+            self._start_writing()
+        return True
+
+    def pull(self, source: NextBytes) -> None:
+        """See `Carrier.pull`."""
+        if not self.gone:
+            self._writes.source = source
+            self._start_writing()
 
     async def drain(self) -> None:
         """See `Carrier.drain`."""
-        await self._backlog.wait()
-
-    def discard(self) -> None:
-        """See `Carrier.discard`."""
-        self._backlog.keep(1 if self._head_started else 0)
+        if not await self._writes.drain(self._write_timeout):
+            self.abort()
 
     def finish(self) -> None:
         """See `Carrier.finish`."""
@@ -245,7 +300,7 @@ class SocketCarrier:
         """See `Carrier.aclose`."""
         try:
             with anyio.move_on_after(_LINGER_TIMEOUT), suppress(OSError):
-                await self.drain()
+                await self._writes.finish()
                 if not self._closed:
                     # Closing with unread input would send a reset, which takes back what the peer has not read yet.
                     self._socket.shutdown(socket.SHUT_WR)
@@ -262,43 +317,39 @@ class SocketCarrier:
         self._closed = True
         self._clear = False
         self._aborted.set()
-        self._head_started = False
-        self._backlog.keep(0)
+        self._writes.clear()
         anyio.notify_closing(self._socket)
         self._socket.close()
 
     async def _finish(self) -> None:
         # Unlike `aclose` this does not read: another task does, and sees the peer's end when it comes.
         with anyio.move_on_after(_LINGER_TIMEOUT):
-            await self.drain()
+            await self._writes.finish()
             if not self._closed:
                 with suppress(OSError):
                     self._socket.shutdown(socket.SHUT_WR)
             await self._aborted.wait()
         self.abort()
 
-    def _keep(self, data: bytes | memoryview, messages: int) -> None:
-        if self.gone:
-            return
-        self._backlog.append(data, messages)
+    def _start_writing(self) -> None:
         if self._clear:
             self._clear = False
-            self._tasks.start_soon(self._write_backlog)
+            self._tasks.start_soon(self._write)
 
-    async def _write_backlog(self) -> None:
-        backlog = self._backlog
-        while backlog.items and not self.gone:
+    async def _write(self) -> None:
+        writes = self._writes
+        while writes.waiting and not self.gone:
             try:
                 await anyio.wait_writable(self._socket)
-                while backlog.items:
-                    data = backlog.items[0][0]
+                for _ in range(_WRITES):
+                    data = writes.head()
+                    if data is None:
+                        break
                     sent = self._send(data)
                     if sent == len(data):
-                        self._head_started = False
-                        backlog.pop()
+                        writes.pop()
                     else:
-                        self._head_started = True
-                        backlog.replace_head(memoryview(data)[sent:])
+                        writes.replace_head(memoryview(data)[sent:])
             except BlockingIOError:
                 continue
             except (OSError, ValueError, anyio.ClosedResourceError):
@@ -309,48 +360,56 @@ class SocketCarrier:
         # The reader is told by its own next read, and ends the connection; writes until then go nowhere.
         self._failed = True
         self._clear = False
-        self._head_started = False
-        self._backlog.keep(0)
+        self._writes.clear()
         if not self._closed:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class StreamCarrier:
-    """A byte stream, TLS for one, with a task that writes what is in the backlog.
+    """A byte stream, TLS for one, with a task that writes.
 
     Args:
         stream: Connected; this object owns it from now on.
         tasks: Where that task runs.
-        max_bytes: How large the backlog may have grown when one more write still enters it.
-        max_messages: Likewise, in messages.
+        max_bytes: Beyond so many bytes that wait it counts as full.
+        max_messages: With so many writes that wait, likewise.
+        write_timeout: Seconds after which a peer that takes nothing while `drain` waits is gone; ``None`` for never.
     """
 
-    __slots__ = ("_backlog", "_closed", "_reading", "_stream", "_tasks", "_writing")
+    __slots__ = ("_closed", "_reading", "_stream", "_tasks", "_write_timeout", "_writes", "_writing")
 
     def __init__(
-        self, stream: ByteStream, *, tasks: TaskGroup, max_bytes: int = 2**22, max_messages: int = 1000
+        self,
+        stream: ByteStream,
+        *,
+        tasks: TaskGroup,
+        max_bytes: int = 2**22,
+        max_messages: int = 1000,
+        write_timeout: float | None = None,
     ) -> None:
         self._stream = stream
         self._tasks = tasks
-        self._backlog = _Backlog(max_bytes, max_messages)
+        self._writes = _Writes(max_bytes, max_messages)
+        self._write_timeout = write_timeout
         self._reading: anyio.CancelScope | None = None
         self._writing: anyio.CancelScope | None = None
         self._closed = False
 
     @property
+    def limits(self) -> tuple[int, int]:
+        """See `Carrier.limits`."""
+        return self._writes.limits
+
+    @property
     def full(self) -> bool:
         """See `Carrier.full`."""
-        return self._backlog.full
+        return self._writes.full
 
     @property
     def gone(self) -> bool:
         """See `Carrier.gone`."""
         return self._closed
-
-    def on_overflow(self, callback: Callable[[], None] | None) -> None:
-        """See `Carrier.on_overflow`."""
-        self._backlog.on_overflow = callback
 
     async def receive(self) -> bytes:
         """See `Carrier.receive`."""
@@ -365,22 +424,29 @@ class StreamCarrier:
             self._reading = None
         return b""
 
-    def write(self, data: bytes, messages: int = 1) -> None:
+    def write(self, data: bytes) -> None:
         """See `Carrier.write`."""
-        if self._closed:
-            return
-        self._backlog.append(data, messages)
-        if self._writing is None and self._backlog.items:
-            self._writing = anyio.CancelScope()
-            self._tasks.start_soon(self._write_backlog, self._writing)
+        if not self._closed:
+            self._writes.append(data)
+            self._start_writing()
+
+    def offer(self, data: bytes) -> bool:
+        """See `Carrier.offer`."""
+        if self._writing is not None:
+            return self._closed
+        self.write(data)
+        return True
+
+    def pull(self, source: NextBytes) -> None:
+        """See `Carrier.pull`."""
+        if not self._closed:
+            self._writes.source = source
+            self._start_writing()
 
     async def drain(self) -> None:
         """See `Carrier.drain`."""
-        await self._backlog.wait()
-
-    def discard(self) -> None:
-        """See `Carrier.discard`."""
-        self._backlog.keep(1 if self._writing is not None else 0)
+        if not await self._writes.drain(self._write_timeout):
+            self.abort()
 
     def finish(self) -> None:
         """See `Carrier.finish`."""
@@ -390,7 +456,7 @@ class StreamCarrier:
         """See `Carrier.aclose`."""
         try:
             with anyio.move_on_after(_LINGER_TIMEOUT):
-                await self.drain()
+                await self._writes.finish()
                 if not self._closed:
                     self._closed = True
                     await self._stream.aclose()
@@ -404,20 +470,31 @@ class StreamCarrier:
         """See `Carrier.abort`."""
         # The stream itself is closed by `aclose`, which is the reader's to call.
         self._closed = True
-        self._backlog.keep(0)
+        self._writes.clear()
         for scope in (self._reading, self._writing):
             if scope is not None:
                 scope.cancel()
 
-    async def _write_backlog(self, scope: anyio.CancelScope) -> None:
+    def _start_writing(self) -> None:
+        if self._writing is None:
+            self._writing = anyio.CancelScope()
+            self._tasks.start_soon(self._write, self._writing)
+
+    async def _write(self, scope: anyio.CancelScope) -> None:
+        writes = self._writes
         try:
             with scope:
-                while self._backlog.items:
-                    await self._stream.send(bytes(self._backlog.items[0][0]))
-                    if self._backlog.items:
-                        self._backlog.pop()
+                while (data := writes.head()) is not None:
+                    part = bytes(data[:_WRITE_SIZE])
+                    await self._stream.send(part)
+                    if not writes.items:
+                        break  # given up meanwhile
+                    if len(part) == len(data):
+                        writes.pop()
+                    else:
+                        writes.replace_head(memoryview(data)[len(part) :])
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             self._closed = True
-            self._backlog.keep(0)
+            writes.clear()
         finally:
             self._writing = None

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
 import h11
 import msgspec
 
 from rtcore import LocalProtocolError, Refusal
-from rtcore.handshake import Headers
+from rtcore.handshake import Headers, fault_of
 from rtcore.messages import normalize_user_id
 
-__all__ = ["as_message", "credentials", "headers_of", "refusal_in", "user_id_of", "with_query"]
+__all__ = [
+    "as_message",
+    "credentials",
+    "headers_of",
+    "reason_of",
+    "refusal_in",
+    "shown_url",
+    "user_id_of",
+    "with_query",
+    "without_query",
+]
 
 
 def credentials(token: str | None, api_key: str | None) -> Headers:
@@ -31,6 +42,11 @@ def credentials(token: str | None, api_key: str | None) -> Headers:
     return tuple(headers)
 
 
+def shown_url(url: str) -> str:
+    """Return what may be shown of a URL, or of what was taken for one: neither query nor credentials."""
+    return repr(re.sub(r"^([^/]*//)?[^/]*@", r"\1", url.partition("?")[0]))
+
+
 def with_query(url: str, fields: Sequence[tuple[str, str]]) -> str:
     """Return `url` with more fields in its query.
 
@@ -39,10 +55,18 @@ def with_query(url: str, fields: Sequence[tuple[str, str]]) -> str:
     """
     try:
         parts = urlsplit(url)
-    except ValueError as error:
-        raise LocalProtocolError(f"{url!r} is not a URL: {error}") from error
+    except ValueError:
+        raise LocalProtocolError(f"{shown_url(url)} is not a URL") from None
     query = "&".join(filter(None, [parts.query, urlencode(fields)]))
     return urlunsplit(parts._replace(query=query))
+
+
+def without_query(url: str, name: str, value: str) -> str:
+    """Return `url` without the fields of its query that have that name and value; the rest is untouched."""
+    parts = urlsplit(url)
+    fields = [field.partition("=") for field in parts.query.split("&")]
+    kept = ["".join(field) for field in fields if (unquote_plus(field[0]), unquote_plus(field[2])) != (name, value)]
+    return urlunsplit(parts._replace(query="&".join(kept)))
 
 
 def as_message(payload: object) -> dict[str, object]:
@@ -72,8 +96,18 @@ def headers_of(headers: Mapping[str, str]) -> Headers:
         # h11 checks them, in the company of what every request needs.
         request = h11.Request(method="GET", target="/", headers=[("host", "localhost"), *headers.items()])
     except (h11.LocalProtocolError, UnicodeError) as error:
-        raise LocalProtocolError(f"a header cannot be sent: {error}") from error
+        raise LocalProtocolError(f"a header cannot be sent: {fault_of(error)}") from None
     return tuple(request.headers)[1:]
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, or else what the one says that it comes from: on trio those of TLS say it there."""
+    at: BaseException | None = error
+    while at is not None:
+        if text := str(at):
+            return text
+        at = at.__cause__ or at.__context__
+    return type(error).__name__
 
 
 class _Error(msgspec.Struct):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import secrets
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from typing import Final, Protocol, assert_never
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote_plus, urlencode, urlsplit
 
 import anyio
 import attrs
@@ -38,6 +38,7 @@ from rtcore.websocket import (
 
 from .alarm import Alarm
 from .carriers import READ_SIZE
+from .client_request import shown_url
 
 __all__ = ["ClientWebSocket", "HandshakeRejected", "Receiver", "Traffic", "WebSocketUrl"]
 
@@ -91,10 +92,10 @@ class WebSocketUrl:
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError as error:
-            raise LocalProtocolError(f"{url!r} is not a URL: {error}") from error
+        except ValueError:
+            raise LocalProtocolError(f"{shown_url(url)} is not a URL") from None
         if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
-            raise LocalProtocolError(f"{url!r} does not begin with ws://HOST or wss://HOST")
+            raise LocalProtocolError(f"{shown_url(url)} does not begin with ws://HOST or wss://HOST")
         if parts.fragment:
             # "Fragment identifiers are meaningless in the context of WebSocket URIs and MUST NOT be used"
             raise LocalProtocolError("the URL of a WebSocket has no fragment (#…)")
@@ -109,6 +110,34 @@ class WebSocketUrl:
         """The host, and the port where it is not the scheme's: the ``Host`` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
+
+    def with_fields(self, fields: Mapping[str, str]) -> WebSocketUrl:
+        """Return the URL with `fields` in its query, in place of those of the same names."""
+        url = self
+        for name in fields:
+            url, _ = url.without_field(name)
+        return attrs.evolve(url, target=f"{url.target}{'&' if '?' in url.target else '?'}{urlencode(fields)}")
+
+    def without_field(self, name: str) -> tuple[WebSocketUrl, list[str]]:
+        """Return the URL without a field of its query, and the values that it had there; the rest is untouched.
+
+        Raises:
+            LocalProtocolError: A value is no percent-encoded UTF-8.
+        """
+        path, _, query = self.target.partition("?")
+        kept: list[str] = []
+        values: list[str] = []
+        for field in query.split("&"):
+            key, _, value = field.partition("=")
+            if unquote_plus(key) != name:
+                kept.append(field)
+                continue
+            try:
+                values.append(unquote_plus(value, errors="strict"))
+            except UnicodeDecodeError as error:
+                raise LocalProtocolError(f"{field!r} in the URL is no percent-encoded UTF-8") from error
+        rest = "&".join(kept)
+        return attrs.evolve(self, target=f"{path}?{rest}" if rest else path), values
 
 
 @attrs.define(eq=False)
@@ -194,12 +223,15 @@ class ClientWebSocket:
         return WebSocketState.CONNECTING if self._machine is None else self._machine.state
 
     @property
-    def attentive(self) -> bool:
-        """Whether it has been reading for long enough that silence says something about the peer."""
-        return self._reading_since is not None and self._clock() >= self._reading_since + _GRACE
+    def attentive_at(self) -> float:
+        """From when on silence says something about the peer: it has been reading for a while then, if it goes on."""
+        return (self._clock() if self._reading_since is None else self._reading_since) + _GRACE
 
-    async def run(self) -> Closed:
+    async def run(self, *headers: tuple[bytes, bytes]) -> Closed:
         """Connect, and carry the WebSocket until it ends; cancelling cuts it off.
+
+        Args:
+            headers: More headers for the handshake.
 
         Returns:
             How it ended, once it had been open.
@@ -215,7 +247,7 @@ class ClientWebSocket:
                 self._config,
                 host=self._url.authority,
                 target=self._url.target,
-                headers=self._headers,
+                headers=(*headers, *self._headers),
                 subprotocols=self._subprotocols,
                 entropy=secrets.token_bytes,
                 now=self._clock(),
@@ -282,7 +314,9 @@ class ClientWebSocket:
             raise ConnectionFailed(f"no connection to {url.authority} in time") from error
         except (OSError, UnicodeError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
             # UnicodeError: a label of the host is empty or too long.
-            raise ConnectionFailed(f"cannot connect to {url.authority}: {error or 'the server hung up'}") from error
+            raise ConnectionFailed(
+                f"cannot connect to {url.authority}: {str(error) or 'the server hung up'}"
+            ) from error
 
     async def _read(self, machine: WebSocket, stream: ByteStream) -> None:
         with self._reading:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from rtcore import Transport, disconnect_message, encode, encode_retry
+from rtcore import Encoded, Transport, encode_retry
+from rtcore.handshake import Headers
 
 from .admission import Admission
 from .carriers import Carrier
 from .driver import Driver
 from .fanout import Batch
+from .outlets import CarrierOutlet
 
 __all__ = ["EVENT_STREAM_HEADERS", "RealtimeEventStream"]
 
@@ -18,18 +21,10 @@ EVENT_STREAM_HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
-    (b"access-control-allow-origin", b"*"),
-)
-
-# The end of the connection is the end of the stream: no chunks, so that the bytes are the same for every receiver.
-_HEAD: Final = (
-    b"HTTP/1.1 200 OK\r\n"
-    + b"".join(name + b": " + value + b"\r\n" for name, value in EVENT_STREAM_HEADERS)
-    + b"connection: close\r\n\r\n"
 )
 
 
-class RealtimeEventStream:
+class RealtimeEventStream(CarrierOutlet):
     """One client of the node on an event stream; its outlet.
 
     Args:
@@ -39,44 +34,41 @@ class RealtimeEventStream:
         retry: Milliseconds after which the client is to open the stream again.
     """
 
+    __slots__ = ("_retry",)
+
     def __init__(self, carrier: Carrier, driver: Driver, connection_id: str, *, retry: int) -> None:
-        self._carrier = carrier
-        self._driver = driver
-        self._connection_id = connection_id
+        super().__init__(carrier, driver, connection_id)
         self._retry = retry
-        self._deaf = False
 
     def deliver(self, batch: Batch) -> None:
         """See `rtcore_transports.fanout.Outlet`."""
-        if not self._deaf:
-            self._carrier.write(batch.event_stream, batch.count)
+        if self._listening and not self._offer(batch.event_stream):
+            self._keep(batch)
 
     def close(self, code: int, reason: str) -> None:
         """See `rtcore_transports.fanout.Outlet`."""
-        if self._deaf:
-            self._carrier.discard()
-            self._carrier.write(encode(disconnect_message(code, reason)).event_stream)
-        self._deaf = True
+        self._bid_farewell(code, reason)
         self._carrier.finish()
 
-    async def run(self, admission: Admission) -> None:
-        """Send the stream until either side ends it."""
-        self._carrier.write(_HEAD + encode_retry(self._retry))
-        self._carrier.on_overflow(self._overflow)
-        self._driver.attach(
-            self,
-            self._connection_id,
-            user_id=admission.user_id,
-            transport=Transport.SSE,
-            channels=admission.channels,
-        )
+    async def run(self, admission: Admission, headers: Headers = ()) -> None:
+        """Send the stream until either side ends it.
+
+        Args:
+            admission: Who comes.
+            headers: More of the response.
+        """
+        # The end of the connection is the end of the stream: no chunks, so that the bytes are the same for everybody.
+        fields = (*EVENT_STREAM_HEADERS, *headers, (b"connection", b"close"))
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in fields)
+        self._carrier.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + encode_retry(self._retry))
+        self._driver.attach(self, self._connection_id, admission, transport=Transport.SSE)
         try:
             while await self._carrier.receive():
                 pass  # Nothing more is expected; reading is how the end is noticed.
         finally:
-            self._carrier.on_overflow(None)
             self._driver.detach(self._connection_id, self)
+            self._flush()
 
-    def _overflow(self) -> None:
-        self._deaf = True
-        self._driver.slow(self._connection_id, self)
+    @staticmethod
+    def _join(messages: Iterable[Encoded]) -> bytes:
+        return b"".join([message.event_stream for message in messages])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,11 +18,13 @@ from rtcore import CommandError, ConnectionFailed, LocalProtocolError, Notificat
 from rtcore.handshake import Headers
 from rtcore.messages import NotificationType
 
-from .client_request import as_message, refusal_in, user_id_of
+from .client_request import as_message, credentials, reason_of, refusal_in, user_id_of
+from .client_tls import ClientCertificate, tls_context
+from .client_tokens import Token, TokenSource, bearer
 
 __all__ = ["HttpPublisher", "new_http_client"]
 
-# Seconds for each step of a request: to connect, to write, to read.
+# Seconds for each step of a request: to get a token, to connect, to write, to read.
 _TIMEOUT: Final = 10.0
 
 
@@ -44,15 +47,33 @@ class HttpPublisher:
     Args:
         url: Of the stream, ``…/ws`` or ``…/events``; the API is beside it.
         headers: For every request.
-        ssl_context: For ``https``; the defaults of httpx2 if left out.
+        token: Sent in the header ``Authorization``: a text, or an async function that returns one. Its token serves
+            until the server refuses it; then a fresh one is asked for, and the request made once more.
+        ssl_context: For ``https``; the defaults of httpx2 if left out. Or, in its place:
+        ca_file: A PEM file of the authorities to trust, instead of the system's.
+        client_certificate: The PEM files of a certificate to show the server and of its key; ``None`` for a key that is
+            in the same file.
+
+    Raises:
+        LocalProtocolError: The token is malformed, or a certificate cannot be read.
     """
 
-    def __init__(self, url: str, *, headers: Headers = (), ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Headers = (),
+        token: Token | TokenSource | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        client_certificate: ClientCertificate | None = None,
+    ) -> None:
         parts = urlsplit(url)
         scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
         self._base = urlunsplit((scheme, parts.netloc, parts.path.rpartition("/")[0], "", ""))
-        self._headers = headers
-        self._ssl_context = ssl_context
+        fixed, self._tokens = TokenSource.of(token)
+        self._headers = credentials(fixed, None) + headers
+        self._ssl_context = tls_context(ssl_context, ca_file, client_certificate)
         self._keep = False
         self._client: httpx2.AsyncClient | None = None
 
@@ -75,8 +96,8 @@ class HttpPublisher:
 
         Raises:
             CommandError: The server refused it.
-            ConnectionFailed: There was no answer; whether it was carried out is not known.
-            LocalProtocolError: JSON cannot express the body. Nothing was sent.
+            ConnectionFailed: There was no answer, and whether it was carried out is not known; or there is no token.
+            LocalProtocolError: JSON cannot express the body, or what is to be a token is none. Nothing was sent.
         """
         try:
             content = msgspec.json.encode(body)
@@ -89,7 +110,8 @@ class HttpPublisher:
 
         Raises:
             CommandError: The server refused it.
-            ConnectionFailed: There was no answer.
+            ConnectionFailed: There was no answer, or no token.
+            LocalProtocolError: What is to be a token is none.
         """
         return await self._request("GET", path, b"")
 
@@ -142,15 +164,31 @@ class HttpPublisher:
         self, client: httpx2.AsyncClient, method: str, path: str, content: bytes
     ) -> dict[str, object]:
         url = self._base + path
-        headers = {"content-type": "application/json"} if content else {}
-        try:
-            response = await client.request(method, url, content=content, headers=headers)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise ConnectionFailed(f"no answer from {url}: {error or type(error).__name__}") from error
+        tokens = self._tokens
+        token = None if tokens is None else await tokens.last(limit=_TIMEOUT)
+        response = await _answer(client, method, url, content, token)
+        if response.status_code == 401 and tokens is not None and token is not None:
+            # What was refused was not carried out.
+            tokens.refused(token)
+            refused, token = token, await tokens.last(limit=_TIMEOUT)
+            if token != refused:
+                response = await _answer(client, method, url, content, token)
         if not response.is_success:
             refusal = refusal_in(response.status_code, response.headers, response.content)
-            raise CommandError(refusal.code, refusal.message)
+            raise CommandError(refusal.code, refusal.message, refusal.retry_after)
         try:
             return msgspec.json.decode(response.content, type=dict[str, object])
         except msgspec.MsgspecError as error:
             raise ConnectionFailed(f"the answer of {url} is not a JSON object") from error
+
+
+async def _answer(
+    client: httpx2.AsyncClient, method: str, url: str, content: bytes, token: str | None
+) -> httpx2.Response:
+    headers = [] if token is None else [*bearer(token)]
+    if content:
+        headers.append((b"content-type", b"application/json"))
+    try:
+        return await client.request(method, url, content=content, headers=headers)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise ConnectionFailed(f"no answer from {url}: {reason_of(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
@@ -11,11 +12,13 @@ from urllib.parse import urlsplit
 import httpx2
 
 from rtcore import ConnectionFailed, EventSourceConfig, LocalProtocolError, Message
-from rtcore.messages import NotificationType
 
 from .background import Background
-from .client_request import credentials, headers_of, user_id_of, with_query
+from .client_request import credentials, headers_of, reason_of, shown_url, user_id_of, with_query
+from .client_tls import ClientCertificate, tls_context
+from .client_tokens import Token, TokenSource
 from .http_publisher import HttpPublisher
+from .http_speaker import HttpSpeaker
 from .inbox import Handler, Handlers
 from .sse_session import ReceivedEvent, SSEEndpoint, SSESession
 
@@ -27,7 +30,7 @@ HandlerT = TypeVar("HandlerT", bound=Handler)
 _CONFIG: Final = EventSourceConfig(idle_timeout=75.0)
 
 
-class SSEClient:
+class SSEClient(HttpSpeaker):
     """A client on an event stream, under asyncio and trio alike.
 
     Use it as ``async with SSEClient(url) as client``, or by `connect` and `disconnect`. After a loss it connects again,
@@ -38,10 +41,21 @@ class SSEClient:
     none is dropped, and reading pauses while so many wait. ``connected``, ``heartbeat`` and ``disconnect`` of the
     protocol go to handlers only.
 
+    Where a channel ends for it since it has no right to it any more, an event ``unsubscribed`` says so, and the channel
+    is not asked for again.
+
+    Where tokens expire, give the function that they are had from. It is asked for one before each attempt to connect.
+    An event stream cannot be given a fresh token: when the old one has expired, the server ends the stream, and the
+    client connects again at once with another, after the last event that it has heard, so nothing is lost. A stream
+    that had not stood for `EventSourceConfig.retry` seconds makes it wait as after any other loss. The attempt's
+    ``connect_timeout`` bounds how long the function may take; what it raises is a failed attempt. A server that refuses
+    its token (401) is tried again with another at once, unless it refuses two in a row.
+
     Args:
         url: ``http://…/events`` or ``https://…/events``.
         channel: What to hear: a channel, or several.
-        token: A JWT, sent in the header ``Authorization``.
+        token: A JWT, sent in the header ``Authorization``: a text, or an async function that returns a fresh one. It is
+            never called twice at a time.
         api_key: Sent in the header ``X-API-Key``.
         user_id: Who it is, for servers that let anybody say so.
         auto_reconnect: Connect again after a loss.
@@ -50,12 +64,15 @@ class SSEClient:
         config: Times and limits. The default gives a stream up that is silent for 75 seconds: for a server with rarer
             heartbeats, or none, set ``idle_timeout``.
         headers: More headers for all requests.
-        ssl_context: For ``https``; the defaults of httpx2 if left out.
+        ssl_context: For ``https``; the defaults of httpx2 if left out. Or, in its place:
+        ca_file: A PEM file of the authorities to trust, instead of the system's.
+        client_certificate: The PEM files of a certificate to show the server and of its key; ``None`` for a key that is
+            in the same file.
         queue_size: Events that may wait for handlers, and for iteration.
         last_event_id: The id to resume after.
 
     Raises:
-        LocalProtocolError: The URL, the credentials or a header are malformed.
+        LocalProtocolError: The URL, the credentials or a header are malformed, or a certificate cannot be read.
     """
 
     def __init__(
@@ -63,7 +80,7 @@ class SSEClient:
         url: str,
         *,
         channel: str | Sequence[str] | None = None,
-        token: str | None = None,
+        token: Token | None = None,
         api_key: str | None = None,
         user_id: str | int | None = None,
         auto_reconnect: bool = True,
@@ -71,6 +88,8 @@ class SSEClient:
         config: EventSourceConfig | None = None,
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        client_certificate: ClientCertificate | None = None,
         queue_size: int = 1000,
         last_event_id: str = "",
     ) -> None:
@@ -80,11 +99,20 @@ class SSEClient:
             fields.append(("user_id", user_id_of(user_id)))
         whole = with_query(url, fields)
         _check_url(whole)
-        all_headers = credentials(token, api_key) + headers_of(headers or {})
+        fixed, tokens = TokenSource.of(token)
+        ssl_context = tls_context(ssl_context, ca_file, client_certificate)
+        all_headers = credentials(fixed, api_key) + headers_of(headers or {})
         self._endpoint = SSEEndpoint(
-            whole, all_headers, config or _CONFIG, auto_reconnect, max_reconnect_attempts, ssl_context, queue_size
+            whole,
+            all_headers,
+            tokens,
+            config or _CONFIG,
+            auto_reconnect,
+            max_reconnect_attempts,
+            ssl_context,
+            queue_size,
         )
-        self._http = HttpPublisher(url, headers=all_headers, ssl_context=ssl_context)
+        super().__init__(HttpPublisher(url, headers=all_headers, token=tokens, ssl_context=ssl_context))
         self._handlers = Handlers()
         self._background = Background()
         self._session: SSESession | None = None
@@ -100,7 +128,8 @@ class SSEClient:
 
         Raises:
             ConnectionFailed: The attempt failed, or with `wait` the last one that was to be made; nothing is left.
-            LocalProtocolError: The client is connected, or about to be, or about to end. Nothing has changed.
+            LocalProtocolError: The client is connected, or about to be, or about to end. Nothing has changed. Or what
+                is to return a token returns something else.
         """
         if self._background.running:
             if self._session is None or not self._session.ended or self._session.inbox.in_handler:
@@ -125,7 +154,10 @@ class SSEClient:
                     self._session = None
         if not opened:
             failure = session.failure
-            raise ConnectionFailed(str(failure or "disconnected before the stream was open")) from failure
+            if isinstance(failure, LocalProtocolError):
+                raise LocalProtocolError(str(failure)) from failure
+            reason = "disconnected before the stream was open" if failure is None else reason_of(failure)
+            raise ConnectionFailed(reason) from failure
 
     async def disconnect(self) -> None:
         """Close the stream, and end the client; again is no fault.
@@ -206,8 +238,7 @@ class SSEClient:
             raise LocalProtocolError("the client is not connected: connect() first")
         return _Events(session)
 
-    # Over HTTP, connected or not. All of these return ``{"id", "offset", "epoch"}``, and raise CommandError where the
-    # server refuses, ConnectionFailed where there is no answer, and LocalProtocolError where JSON cannot express it.
+    # Over HTTP, connected or not, as `broadcast` and `send_notification`.
 
     async def send_to_channel(self, channel: str, message: object) -> Message:
         """Publish to a channel. A message that is not an object becomes ``{"data": message}``."""
@@ -216,42 +247,6 @@ class SSEClient:
     async def send_to_user(self, user_id: str | int, message: object) -> Message:
         """Publish to every connection of a user, likewise."""
         return await self._http.send_to_user(user_id, message)
-
-    async def broadcast(self, message: object) -> Message:
-        """Publish to everybody, likewise."""
-        return await self._http.broadcast(message)
-
-    async def send_notification(
-        self,
-        title: str,
-        content: str,
-        type: NotificationType = "info",
-        channel: str | None = None,
-        user_id: str | int | None = None,
-        *,
-        auto_hide: bool = True,
-        duration: int | None = None,
-    ) -> Message:
-        """Publish a notification to a channel or to a user, or else to everybody.
-
-        Args:
-            title: Its headline.
-            content: Its text.
-            type: How to show it.
-            channel: Whom to.
-            user_id: Whom to.
-            auto_hide: Whether it goes away by itself.
-            duration: Milliseconds until it does.
-        """
-        return await self._http.send_notification(
-            title=title,
-            content=content,
-            type=type,
-            channel=channel,
-            user_id=user_id,
-            auto_hide=auto_hide,
-            duration=duration,
-        )
 
 
 class _Events:
@@ -278,10 +273,10 @@ def _check_url(url: str) -> None:
     try:
         httpx2.Request("GET", url)
         parts = urlsplit(url)
-    except (httpx2.InvalidURL, ValueError) as error:
-        raise LocalProtocolError(f"{url!r} is not a URL: {error}") from error
+    except (httpx2.InvalidURL, ValueError):
+        raise LocalProtocolError(f"{shown_url(url)} is not a URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise LocalProtocolError(f"{url!r} does not begin with http://HOST or https://HOST")
+        raise LocalProtocolError(f"{shown_url(url)} does not begin with http://HOST or https://HOST")
     if "@" in parts.netloc:
         raise LocalProtocolError("credentials do not belong in a URL: use a token or a header")
 

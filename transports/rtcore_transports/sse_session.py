@@ -17,12 +17,21 @@ import httpx2
 import msgspec
 from anyio.abc import TaskGroup
 
-from rtcore import ConnectionClosed, ConnectionFailed, Event, EventSource, EventSourceConfig
+from rtcore import (
+    CloseCode,
+    ConnectionClosed,
+    ConnectionFailed,
+    Event,
+    EventSource,
+    EventSourceConfig,
+    LocalProtocolError,
+)
 from rtcore.event_source import Connect, Disconnected, Effect, EventReceived, Failed, Opened, State
 from rtcore.handshake import Headers
 
 from .alarm import Alarm
-from .client_request import refusal_in, with_query
+from .client_request import reason_of, refusal_in, with_query, without_query
+from .client_tokens import TokenSource, bearer
 from .http_publisher import new_http_client
 from .inbox import Handlers, Inbox
 
@@ -64,6 +73,7 @@ class SSEEndpoint:
     Attributes:
         url: Of the stream, query included.
         headers: For each request.
+        tokens: Where each request gets a token, if that is not among the headers.
         config: Times and limits.
         auto_reconnect: Whether to connect again after a loss.
         max_reconnect_attempts: How many attempts in a row, after the first, may bring no event, or ``None``.
@@ -72,7 +82,8 @@ class SSEEndpoint:
     """
 
     url: str
-    headers: Headers
+    headers: Headers = attrs.field(repr=False)
+    tokens: TokenSource | None
     config: EventSourceConfig
     auto_reconnect: bool
     max_reconnect_attempts: int | None
@@ -117,13 +128,22 @@ class SSESession:
         self.ended = False
         self.started = anyio.Event()
         self._endpoint = endpoint
+        self._url = endpoint.url
         self._handlers = handlers
         self._keep_trying = keep_trying
         self._clock = clock
-        self._source = EventSource(endpoint.config, random=random.random, last_event_id=last_event_id)
+        config = endpoint.config
+        if endpoint.tokens is not None:
+            # Another token may be better.
+            config = attrs.evolve(config, retried_statuses=(*config.retried_statuses, 401))
+        self._source = EventSource(config, random=random.random, last_event_id=last_event_id)
         self._alarm = Alarm(self._next_timeout, self._handle_timeout, clock=clock)
         self._ending: ConnectionClosed | None = None
         self._farewell: ConnectionClosed | None = None
+        # Whether the last token was refused, and whether the server ends the stream since its token has expired.
+        self._refused = False
+        self._expired = False
+        self._opened_at = -inf
         self._fruitless = 0
         self._given_up = anyio.Event()
         self._attempts: TaskGroup | None = None
@@ -193,13 +213,18 @@ class SSESession:
                     await self._receive(scope, response)
                 finally:
                     await response.aclose()
-            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            except (httpx2.HTTPError, httpx2.InvalidURL, ConnectionFailed, LocalProtocolError) as error:
+                # The last two where there is no token.
                 self.failure = error
             if self._attempt is scope:
                 self._perform(self._source.receive_eof(now=self._clock()))
 
     async def _request(self, last_event_id: str) -> httpx2.Response:
-        url, headers = self._endpoint.url, []
+        url = self._url
+        headers: list[tuple[bytes, bytes]] = []
+        if (tokens := self._endpoint.tokens) is not None:
+            # The event source, which times the attempt, times this too.
+            headers += bearer(await tokens.fresh())
         if last_event_id.isprintable() and last_event_id == last_event_id.strip():
             if last_event_id:
                 headers.append((b"last-event-id", last_event_id.encode()))
@@ -227,18 +252,20 @@ class SSESession:
                     body += data
                     if len(body) > _MAX_ERROR_BODY:
                         break
+            # What was on its way when the attempt was dropped may arrive before the cancellation does.
+            if self._attempt is not scope:
+                return
             refusal = refusal_in(status, response.headers, body)
             if status not in (200, 204):
                 self.failure = ConnectionFailed(f"{refusal.message} (HTTP status {status})")
             kind = response.headers.get("content-type", "")
             now = self._clock()
             self._perform(self._source.response(status, kind, now=now, retry_after=refusal.retry_after))
-            if self._attempt is scope:
-                async for data in content:
-                    self._perform(self._source.receive_data(data, now=self._clock()))
-                    if self._attempt is not scope:
-                        break
-                    await self._wait_for_room()
+            async for data in content:
+                if self._attempt is not scope:
+                    return
+                self._perform(self._source.receive_data(data, now=self._clock()))
+                await self._wait_for_room()
         finally:
             await _unwind(content)
 
@@ -281,7 +308,8 @@ class SSESession:
                 case Opened():
                     self.connections += 1
                     self.failure = None
-                    self._farewell = None
+                    self._refused = False
+                    self._opened_at = self._clock()
                     self.started.set()
                 case Disconnected():
                     self._drop()
@@ -291,7 +319,7 @@ class SSESession:
                     if self.failure is None:
                         self.failure = ConnectionFailed(reason.value)
                     no_fault = status == 204
-                    self.end(None if no_fault else ConnectionClosed(None, str(self.failure)))
+                    self.end(None if no_fault else ConnectionClosed(None, reason_of(self.failure)))
                 case _:
                     assert_never(effect)
         self._alarm.changed()
@@ -299,10 +327,12 @@ class SSESession:
     def _lost(self, effect: Disconnected) -> None:
         if self.failure is None:
             self.failure = ConnectionFailed(effect.reason.value)
-        ending = self._farewell or ConnectionClosed(None, str(self.failure))
+        refused = effect.status == 401 and self._endpoint.tokens is not None
+        ending = self._farewell or ConnectionClosed(None, reason_of(self.failure))
         limit = self._endpoint.max_reconnect_attempts
         if (
-            self._farewell is not None
+            (self._farewell is not None and not self._expired)
+            or (refused and self._refused)
             or not self._endpoint.auto_reconnect
             or (limit is not None and self._fruitless >= limit)
             or not (self.connections or self._keep_trying)
@@ -310,7 +340,17 @@ class SSESession:
             self.end(ending)
             return
         self._fruitless += 1
-        _log.info("lost the stream (%s): next attempt in %.1f s", self.failure, effect.retry_at - self._clock())
+        self._refused |= refused
+        lasted = self._clock() - self._opened_at >= self._endpoint.config.retry
+        expired, self._expired, self._farewell = self._expired and lasted, False, None
+        if refused or expired:
+            # With another token, nothing stands in the way of another attempt.
+            _log.info("the token was refused or has expired (%s): next attempt at once", reason_of(self.failure))
+            self._perform(self._source.connect(now=self._clock()))
+            return
+        _log.info(
+            "lost the stream (%s): next attempt in %.1f s", reason_of(self.failure), effect.retry_at - self._clock()
+        )
 
     def _drop(self) -> None:
         """Cancel what is left of the attempt."""
@@ -327,6 +367,8 @@ class SSESession:
         housekeeping = event.event in _HOUSEKEEPING and kind == event.event
         if housekeeping and isinstance(value, Mapping):
             self._take_note(event.event, value)
+        if event.event == kind == "unsubscribed" and isinstance(value, Mapping):
+            self._url = without_query(self._url, "channel", str(value.get("channel")))
         if callbacks := self._handlers.select(*names):
             data = value.get("data", value) if isinstance(value, Mapping) else value
             self.inbox.call(callbacks, data, event)
@@ -340,6 +382,7 @@ class SSESession:
             self.user_id = user_id if isinstance(user_id, str) else None
         elif name == "disconnect" and message.get("reconnect") is False:
             code = message.get("code")
+            self._expired = code == CloseCode.UNAUTHORIZED and self._endpoint.tokens is not None
             self._farewell = ConnectionClosed(code if isinstance(code, int) else None, str(message.get("reason", "")))
 
 

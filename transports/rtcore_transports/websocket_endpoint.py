@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, assert_never
 
+import anyio
+import msgspec
+
 from rtcore import CloseCode, Encoded, Refusal, Transport, disconnect_message, encode
+from rtcore.session import Handle
 from rtcore.websocket import (
     Accept,
     BytesReceived,
@@ -15,6 +20,7 @@ from rtcore.websocket import (
     HandshakeRequested,
     Opened,
     PongReceived,
+    Reject,
     Rejected,
     TextReceived,
     WebSocket,
@@ -26,8 +32,12 @@ from rtcore.websocket import (
 
 from .admission import Admission
 from .carriers import Carrier
-from .driver import Driver
+from .driver import Awaited, Driver
 from .fanout import Batch
+from .gatekeeper import Pending
+from .outlets import CarrierOutlet
+from .presented import MAX_INTRODUCTION
+from .visitors import Visitor
 
 __all__ = ["RealtimeWebSocket", "WebSocketLink", "farewell", "refuse_binary", "turn_away"]
 
@@ -35,6 +45,15 @@ _log = logging.getLogger("rtcore.websocket")
 
 # Seconds within which a loop that runs again has read what was there.
 _ATTENTION: Final = 1.0
+
+# How a WebSocket is closed for what HTTP has a status for.
+_CLOSE_CODES: Final[Mapping[int, CloseCode]] = {
+    401: CloseCode.UNAUTHORIZED,
+    403: CloseCode.FORBIDDEN,
+    429: CloseCode.RATE_LIMITED,
+    500: CloseCode.INTERNAL_ERROR,
+    503: CloseCode.TRY_AGAIN_LATER,
+}
 
 
 def farewell(code: int, reason: str) -> str:
@@ -44,7 +63,7 @@ def farewell(code: int, reason: str) -> str:
 
 def turn_away(refusal: Refusal) -> tuple[CloseCode, Encoded]:
     """Return how a client that is not admitted is told: the close code, and the ``disconnect`` message before it."""
-    code = CloseCode.TRY_AGAIN_LATER if refusal.status == 503 else CloseCode.BAD_MESSAGE
+    code = _CLOSE_CODES.get(refusal.status, CloseCode.BAD_MESSAGE)
     retry_after = None if refusal.retry_after is None else float(refusal.retry_after)
     return code, encode(disconnect_message(code, refusal.message, retry_after=retry_after))
 
@@ -60,11 +79,13 @@ class WebSocketLink:
 
     Attributes:
         closed: How it ended, once it has.
-        on_closing: Called, if set, when messages may no longer be sent.
+        received: How many bytes the peer has sent since it was accepted, headers of frames included.
+        on_closing: Called, if set, when messages may no longer be sent, just before the Close frame is written.
     """
 
     def __init__(self, machine: WebSocket, carrier: Carrier, driver: Driver) -> None:
         self.closed: Closed | None = None
+        self.received = 0
         self.on_closing: Callable[[], None] | None = None
         self._machine = machine
         self._carrier = carrier
@@ -98,6 +119,7 @@ class WebSocketLink:
         if self.closed is not None:
             return []
         now = self._driver.now()
+        self.received += len(data)
         effects = self._machine.receive_data(data, now=now) if data else self._machine.receive_eof(now=now)
         return self.perform(effects)
 
@@ -112,6 +134,9 @@ class WebSocketLink:
     def perform(self, effects: Sequence[WebSocketEffect]) -> list[WebSocketEffect]:
         """Write what is to be written, and take note of the end; returns the other effects."""
         rest: list[WebSocketEffect] = []
+        if self.on_closing is not None and not self.open:
+            on_closing, self.on_closing = self.on_closing, None
+            on_closing()
         for effect in effects:
             if isinstance(effect, Write):
                 self._carrier.write(effect.data)
@@ -124,13 +149,11 @@ class WebSocketLink:
                     self._carrier.abort()
             else:
                 rest.append(effect)
-        if self.on_closing is not None and not self.open:
-            self.on_closing()
         self._driver.rekey(self)
         return rest
 
     def next_timeout(self) -> float | None:
-        """See `rtcore_transports.driver.Timed`."""
+        """See `rtcore_transports.timekeeper.Timed`."""
         at = self._machine.next_timeout()
         if at is None or not self.open:
             return at
@@ -138,12 +161,12 @@ class WebSocketLink:
         return max(at, self._attentive_at) if self._reading else None
 
     def handle_timeout(self, *, now: float) -> None:
-        """See `rtcore_transports.driver.Timed`."""
+        """See `rtcore_transports.timekeeper.Timed`."""
         rest = self.perform(self._machine.handle_timeout(now=now))
         assert not rest, "nothing is received by waiting"
 
 
-class RealtimeWebSocket:
+class RealtimeWebSocket(CarrierOutlet):
     """One client of the node on a WebSocket; its outlet.
 
     Args:
@@ -153,73 +176,105 @@ class RealtimeWebSocket:
         connection_id: The id that the node knows it by.
     """
 
-    # All that a delivery looks at is the first two.
-    __slots__ = ("_carrier", "_connection_id", "_driver", "_link", "_listening", "_overflowed", "_write")
+    __slots__ = ("_link", "_question")
 
     def __init__(self, link: WebSocketLink, carrier: Carrier, driver: Driver, connection_id: str) -> None:
-        self._listening = True
-        self._write = carrier.write
+        super().__init__(carrier, driver, connection_id)
         self._link = link
-        self._carrier = carrier
-        self._driver = driver
-        self._connection_id = connection_id
-        self._overflowed = False
+        # While something is asked that nobody wants to know any more once the connection is closed.
+        self._question: anyio.CancelScope | None = None
 
     def deliver(self, batch: Batch) -> None:
         """See `rtcore_transports.fanout.Outlet`."""
-        if self._listening:
-            self._write(batch.frames, batch.count)
+        if self._listening and not self._offer(batch.frames):
+            self._keep(batch)
 
     def close(self, code: int, reason: str) -> None:
         """See `rtcore_transports.fanout.Outlet`."""
-        if self._overflowed:
-            # Its backlog is full of what it was to hear: it hears instead why it will not.
-            self._carrier.discard()
-            self._carrier.write(encode(disconnect_message(code, reason)).frame)
-        self._listening = False
         if self._link.open:
+            self._bid_farewell(code, reason)
             self._link.send(Close(code, reason))
+        self._listening = False
+        if self._question is not None:
+            self._question.cancel()
 
-    async def run(self, admission: Admission | Refusal) -> None:
+    async def run(self, visitor: Visitor, wanted: Admission | Refusal) -> None:
         """Accept the WebSocket, and serve it until it ends.
 
         Args:
-            admission: Who comes; or why they are turned away, which they are told before the close.
+            visitor: Who comes. A page of an origin that is not allowed is refused in the handshake; why anybody else is
+                turned away they are told before the close.
+            wanted: What they ask for; or why that cannot be.
         """
         driver = self._driver
-        early = self._link.send(Accept())
-        self._link.on_closing = self._stop_listening
-        self._listening = self._link.open
-        if isinstance(admission, Admission):
-            admission = driver.node.admit(Transport.WEBSOCKET) or admission
-        if isinstance(admission, Refusal):
-            self._turn_away(admission)
-        else:
-            self._carrier.on_overflow(self._overflow)
-            driver.attach(
-                self,
-                self._connection_id,
-                user_id=admission.user_id,
-                transport=Transport.WEBSOCKET,
-                channels=admission.channels,
-            )
         try:
-            await self._take(early)
+            if refusal := driver.gatekeeper.check_origin(visitor):
+                body = msgspec.json.encode({"error": {"code": refusal.code, "message": refusal.message}})
+                self._link.send(Reject(refusal.status, ((b"content-type", b"application/json"),), body))
+            else:
+                early = self._link.send(Accept())
+                # "the endpoint MUST NOT send any more data frames" after its Close frame (RFC 6455, section 5.5.1), and
+                # the link may send one of its own accord.
+                self._link.on_closing = self._flush
+                await self._take(await self._enter(visitor, wanted, early))
             while self._link.closed is None:
                 await self._take(await self._link.receive())
                 if not self._link.open:
                     # It hears nothing more, however long the closing handshake takes.
                     driver.detach(self._connection_id, self)
         finally:
-            self._carrier.on_overflow(None)
             driver.detach(self._connection_id, self)
+            self._flush()
+
+    async def _enter(
+        self, visitor: Visitor, wanted: Admission | Refusal, early: Sequence[WebSocketEffect]
+    ) -> Sequence[WebSocketEffect]:
+        """Connect who comes, or turn them away; returns what they have said since."""
+        driver, link = self._driver, self._link
+        unread = deque(early)
+
+        async def receive() -> str | None:
+            while True:
+                while unread:
+                    match unread.popleft():
+                        case TextReceived(text=text):
+                            return text
+                        case BytesReceived():
+                            return ""
+                if not link.open:
+                    return None
+                if link.received > MAX_INTRODUCTION:
+                    # A message that is not complete by now is too long, and need not be kept until it is.
+                    return ""
+                unread.extend(await link.receive())
+
+        outcome: Admission | Pending | Refusal | None
+        # Whoever is not let in anyway need not be known.
+        outcome = wanted if isinstance(wanted, Refusal) else driver.node.admit(Transport.WEBSOCKET)
+        if outcome is None and isinstance(wanted, Admission):
+            outcome = await driver.gatekeeper.admit(visitor, wanted, Transport.WEBSOCKET)
+            if isinstance(outcome, Pending):
+                outcome = await driver.gatekeeper.introduce(outcome, receive)
+                link.resume()
+        self._listening = link.open
+        if outcome is None or not link.open:
+            return ()
+        if isinstance(outcome, Admission):
+            outcome = driver.admit(outcome, Transport.WEBSOCKET) or outcome
+        if isinstance(outcome, Refusal):
+            code, message = turn_away(outcome)
+            self._carrier.write(message.frame)
+            link.send(Close(code, outcome.code))
+            return ()
+        driver.attach(self, self._connection_id, outcome, transport=Transport.WEBSOCKET)
+        return unread
 
     async def _take(self, effects: Sequence[WebSocketEffect]) -> None:
         for effect in effects:
             match effect:
                 case TextReceived(text=text):
-                    for handle in self._driver.receive_text(self._connection_id, text):
-                        await self._driver.handle(handle)
+                    for awaited in self._driver.receive_text(self._connection_id, text):
+                        await self._handle(awaited)
                         self._link.resume()
                 case BytesReceived():
                     refuse_binary(self._driver, self._connection_id)
@@ -230,17 +285,15 @@ class RealtimeWebSocket:
                 case _:
                     assert_never(effect)
 
-    def _turn_away(self, refusal: Refusal) -> None:
-        code, message = turn_away(refusal)
-        self._carrier.write(message.frame)
-        self._link.send(Close(code, refusal.code))
+    async def _handle(self, awaited: Awaited) -> None:
+        if isinstance(awaited, Handle):
+            # What the application does about a message it does to the end.
+            await self._driver.handle(awaited)
+            return
+        with anyio.CancelScope() as self._question:
+            await self._driver.handle(awaited)
+        self._question = None
 
-    def _stop_listening(self) -> None:
-        # "the endpoint MUST NOT send any more data frames" after its Close frame (RFC 6455, section 5.5.1), and the
-        # link may have sent one of its own accord.
-        self._listening = False
-
-    def _overflow(self) -> None:
-        self._listening = False
-        self._overflowed = True
-        self._driver.slow(self._connection_id, self)
+    @staticmethod
+    def _join(messages: Iterable[Encoded]) -> bytes:
+        return b"".join([message.frame for message in messages])

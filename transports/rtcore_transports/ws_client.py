@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -11,42 +12,67 @@ import attrs
 
 from rtcore import ClientConfig, ConnectionFailed, LocalProtocolError, Message, WebSocket, WebSocketConfig
 from rtcore.client import Command, Join, Leave, Publish, Request
-from rtcore.messages import NotificationType
+from rtcore.messages import check_channel
 
 from .background import Background
 from .client_request import as_message, credentials, headers_of, user_id_of, with_query
+from .client_tls import ClientCertificate, tls_context
+from .client_tokens import Token, TokenSource
 from .client_websocket import WebSocketUrl
 from .http_publisher import HttpPublisher
+from .http_speaker import HttpSpeaker
 from .inbox import Handler, Handlers
 from .ws_link import WSEndpoint
-from .ws_session import WSSession, WSStats
+from .ws_rooms import RoomClient
+from .ws_session import WSSession
+from .ws_stats import WSStats
 
 __all__ = ["WSClient", "create_ws_client"]
 
 HandlerT = TypeVar("HandlerT", bound=Handler)
 
-_MEMBERSHIP: Final = ("join_channel", "leave_channel")
+_MAX_ID: Final = 255
+_PUBLISHED: Final = frozenset({"channel", "recipient_id"})
+_MEMBERSHIP: Final = ("join_channel", "leave_channel", "join_room", "leave_room")
 
 # The server's limit counts what a client sends; with its `meta` and what JSON escapes, a message comes back larger.
 # Nobody waits ten seconds for a goodbye; and the time limit for connecting is the client machine's own.
 _WEBSOCKET: Final = WebSocketConfig(max_message_size=2**24, close_timeout=3.0, handshake_timeout=None)
 
 
-class WSClient:
+class WSClient(HttpSpeaker, RoomClient):
     """A client on a WebSocket, under asyncio and trio alike.
 
     Use it as ``async with WSClient(url) as client``, or by `connect` and `disconnect`. After a loss it connects again,
     joins its channels again, and sends what was queued meanwhile, in order.
 
+    Nothing is lost on the way, or else the client is told. What its channels said while it was away comes first when it
+    is back, each message once, in order; where the server cannot tell everything, a message ``gap`` comes in its place:
+    ``{"type": "gap", "channel", "epoch", "offset", "reason"}``. What it publishes to a channel or a user is kept until
+    the server acknowledges it, and sent again after a loss if the server still knows what it has got; if not, an
+    ``error`` with the code ``connection_lost`` says that it may have been published or not. A message for a handler of
+    the server's application, ``text`` among them, is sent once, and may be lost with the connection.
+
     A message of the server goes to the handlers for its type and for ``"*"``, which are called one after the other, or
     if there are none to ``async for message in client``. There the newest `queue_size` messages wait until somebody
     iterates for the first time; from then on none is dropped, and reading pauses while so many wait. It goes on while
     an answer is awaited, so a slow consumer that sends commands all the time has no bound on what waits.
-    ``heartbeat`` and ``disconnect`` messages go to handlers only.
+    ``heartbeat`` and ``disconnect`` messages go to handlers only. So does ``rejoined``, which the client makes when a
+    membership stands again: ``data`` is what the server says of the channel, with who is in it now under ``presence``.
+
+    Where a membership ends since the client has no right to it any more, a message ``unsubscribed`` says so:
+    ``{"type": "unsubscribed", "channel", "code", "reason"}``. It is not joined again.
+
+    Where tokens expire, give the function that they are had from. It is asked for one before each attempt to connect,
+    and again in time before that expires, so that the connection goes on. The attempt's ``connect_timeout`` bounds how
+    long it may take; what it raises is a failed attempt. A server that refuses its token, or has ended the connection
+    since that has expired (close code 4401), is tried again with another, unless it refuses two in a row.
 
     Args:
-        url: ``ws://…/ws`` or ``wss://…/ws``; may name channels: ``?channel=news``.
-        token: A JWT, sent in the header ``Authorization``.
+        url: ``ws://…/ws`` or ``wss://…/ws``; may name channels to be a member of from the beginning:
+            ``?channel=news&channel=sport``.
+        token: A JWT, sent in the header ``Authorization``: a text, or an async function that returns a fresh one. It is
+            never called twice at a time.
         api_key: Sent in the header ``X-API-Key``.
         user_id: Who it is, for servers that let anybody say so.
         auto_reconnect: Connect again after a loss.
@@ -54,18 +80,21 @@ class WSClient:
         config: More on limits and times; the two before it narrow it.
         websocket: Limits and times of the connection; the default takes messages of up to 16 MiB.
         headers: More headers for the handshake and for HTTP.
-        ssl_context: For ``wss``; the system's defaults if left out.
+        ssl_context: For ``wss``; the system's defaults if left out. Or, in its place:
+        ca_file: A PEM file of the authorities to trust, instead of the system's.
+        client_certificate: The PEM files of a certificate to show the server and of its key; ``None`` for a key that is
+            in the same file.
         queue_size: Messages that may wait for handlers, and for iteration.
 
     Raises:
-        LocalProtocolError: The URL, the credentials or a header are malformed.
+        LocalProtocolError: The URL, the credentials or a header are malformed, or a certificate cannot be read.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        token: str | None = None,
+        token: Token | None = None,
         api_key: str | None = None,
         user_id: str | int | None = None,
         auto_reconnect: bool = True,
@@ -74,6 +103,8 @@ class WSClient:
         websocket: WebSocketConfig | None = None,
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        client_certificate: ClientCertificate | None = None,
         queue_size: int = 1000,
     ) -> None:
         config = config or ClientConfig()
@@ -86,9 +117,22 @@ class WSClient:
         )
         if user_id is not None:
             url = with_query(url, [("user_id", user_id_of(user_id))])
-        all_headers = credentials(token, api_key) + headers_of(headers or {})
+        fixed, tokens = TokenSource.of(token)
+        ssl_context = tls_context(ssl_context, ca_file, client_certificate)
+        all_headers = credentials(fixed, api_key) + headers_of(headers or {})
+        parsed, channels = WebSocketUrl.parse(url).without_field("channel")
+        for channel in channels:
+            if refusal := check_channel(channel):
+                raise LocalProtocolError(refusal.message)
         self._endpoint = WSEndpoint(
-            WebSocketUrl.parse(url), all_headers, config, websocket or _WEBSOCKET, ssl_context, queue_size
+            parsed,
+            tuple(dict.fromkeys(channels)),
+            all_headers,
+            tokens,
+            config,
+            websocket or _WEBSOCKET,
+            ssl_context,
+            queue_size,
         )
         # A request made for nobody: what cannot be written is told here, and not from the background.
         WebSocket.client(
@@ -99,7 +143,7 @@ class WSClient:
             entropy=bytes,
             now=0.0,
         )
-        self._http = HttpPublisher(url, headers=all_headers, ssl_context=ssl_context)
+        super().__init__(HttpPublisher(url, headers=all_headers, token=tokens, ssl_context=ssl_context))
         self._handlers = Handlers()
         self._background = Background()
         self._session: WSSession | None = None
@@ -107,14 +151,17 @@ class WSClient:
     # Connecting
 
     async def connect(self, *, wait: bool = False) -> None:
-        """Connect; returns when the server has welcomed the client. After `disconnect` it begins anew.
+        """Connect; returns when the server has welcomed the client, and joined it to the channels of the URL.
+
+        After `disconnect` it begins anew: what was missed meanwhile does not come by itself (see `position`).
 
         Args:
             wait: If the first attempt fails, try again, as after a loss. Otherwise one failure is enough.
 
         Raises:
             ConnectionFailed: The attempt failed, or with `wait` the last one that was to be made; nothing is left.
-            LocalProtocolError: The client is connected, or about to be, or about to end. Nothing has changed.
+            LocalProtocolError: The client is connected, or about to be, or about to end. Nothing has changed. Or what
+                is to return a token returns something else.
         """
         if self._background.running:
             if self._session is None or not self._session.ended or self._session.inbox.in_handler:
@@ -139,6 +186,8 @@ class WSClient:
                     self._session = None
         if not welcomed:
             failure = session.failure or session.ending()
+            if isinstance(failure, LocalProtocolError):
+                raise LocalProtocolError(str(failure)) from failure
             raise ConnectionFailed(str(failure or "disconnected before the connection stood")) from failure
 
     async def disconnect(self) -> None:
@@ -226,7 +275,8 @@ class WSClient:
 
     # Sending. All of these queue while there is no connection, and raise, before anything is sent or queued,
     # LocalProtocolError where the client is not connected or JSON cannot express the message, QueueFull where the
-    # queue is full, and ConnectionClosed where the client has ended for good.
+    # queue is full, and ConnectionClosed where the client has ended for good. While there is a connection, they wait
+    # rather than have more than `ClientConfig.max_unacknowledged` publications under way.
 
     async def send_text(self, text: str, *, ack: bool = False) -> Message | None:
         """Send ``{"type": "text", "data": text}``; see `send_json`."""
@@ -235,16 +285,23 @@ class WSClient:
     async def send_json(self, message: object, *, ack: bool = False) -> Message | None:
         """Send a message; one that is not an object becomes ``{"type": "text", "data": message}``.
 
+        What is for a channel or a user is published once: it is kept until it is acknowledged, whether anybody waits
+        for that or not, and so survives a loss of the connection. Cancelling ends the waiting and takes nothing back.
+
         Args:
-            message: With a ``type``; for a channel or a user it may be left out.
-            ack: Wait for the acknowledgement, and return it. What the connection lost on the way is told only so.
+            message: With a ``type``; for a channel or a user it may be left out. An ``id`` of its own, a string of at
+                most 255 characters or a whole number, makes a publication idempotent beyond this client: another one
+                of the same user's with that id, within the server's window, is acknowledged and not published.
+            ack: Wait for the acknowledgement, and return it. Otherwise the answer comes as a message if there is an
+                ``id``, and only a refusal if there is none.
 
         Returns:
             ``{"channel", "offset", "epoch"}`` or what else the server answers; ``None`` without `ack`.
 
         Raises:
             CommandError: With `ack`, the server refused it, or did not answer in time.
-            ConnectionClosed: With `ack`, the connection was lost before the answer came.
+            ConnectionClosed: With `ack`, the connection was lost before the answer came, and the server does not know
+                whether it had got it; or it was for a handler of the server's application.
         """
         whole = as_message(message)
         if "type" not in whole:
@@ -263,10 +320,12 @@ class WSClient:
                 return await self._outcome(session, request)
             # The machine must know of memberships, which it makes last.
             session.post(request, whole.get("id"))
-        elif ack:
-            if isinstance(whole.get("id"), int):
-                whole["id"] = str(whole["id"])
-            return await self._outcome(session, Publish(whole))
+        elif ack or (command is None and (_PUBLISHED & whole.keys() or whole.get("type") == "webrtc_signal")):
+            own_id = _take_id(whole)
+            await session.find_room()
+            if ack:
+                return await self._outcome(session, Publish(whole))
+            session.post(Publish(whole), own_id)
         else:
             session.send(whole)
         await session.drain()
@@ -275,7 +334,8 @@ class WSClient:
     async def send_command(self, name: str, data: Mapping[str, object] | None = None) -> Message:
         """Give the server a command, and return the data of its response.
 
-        ``join_channel`` and ``leave_channel`` are `subscribe_to_channel` and `unsubscribe_from_channel`.
+        ``join_channel`` and ``leave_channel`` are `subscribe_to_channel` and `unsubscribe_from_channel`, ``join_room``
+        and ``leave_room`` are `join_room` and `leave_room`.
 
         Raises:
             CommandError: The server refused it, or did not answer in time.
@@ -293,13 +353,30 @@ class WSClient:
         whole = as_message(message)
         return await self.send_json({"type": "user_message", **whole, "recipient_id": user_id_of(user_id)}, ack=ack)
 
-    async def subscribe_to_channel(self, channel: str) -> Message:
-        """Be a member of a channel, now and after each reconnection; returns what the server says of it.
+    async def subscribe_to_channel(
+        self,
+        channel: str,
+        filters: Mapping[str, object] | None = None,
+        *,
+        since: Mapping[str, object] | None = None,
+    ) -> Message:
+        """Be a member of a channel, now and after each reconnection.
+
+        Args:
+            channel: The channel.
+            filters: What of it to hear, such as ``{"types": ["goal"]}``; ``None`` for everything.
+            since: A `position` up to which it was heard before: what came after it is told first, in order; or, where
+                the server cannot tell all of it, a ``gap``.
+
+        Returns:
+            What the server says of it: ``{"channel", "offset", "epoch", "replayed", "presence"?}``, and with `since`
+            also ``recovered``.
 
         Raises:
             CommandError: The server refused it, or did not answer in time: the client is no member.
         """
-        return await self._outcome(await self._ready(), Join(channel))
+        data = {name: value for name, value in (("filters", filters), ("since", since)) if value is not None}
+        return await self._outcome(await self._ready(), Join(channel, data))
 
     async def unsubscribe_from_channel(self, channel: str) -> Message:
         """Be a member of a channel no longer.
@@ -308,6 +385,45 @@ class WSClient:
             CommandError: The server refused it, or did not answer in time.
         """
         return await self._outcome(await self._ready(), Leave(channel))
+
+    def position(self, channel: str) -> Message | None:
+        """Return how far a channel was heard, ``{"epoch", "offset"}``, for a later ``since``; ``None`` for no member.
+
+        It moves before the message that moves it is handled. For what was handled, take them from its ``meta``.
+        """
+        return None if self._session is None else self._session.position(channel)
+
+    async def history(
+        self, channel: str, *, limit: int | None = None, after: int | None = None, before: int | None = None
+    ) -> Message:
+        """Return a part of what a channel has said.
+
+        Args:
+            channel: The channel.
+            limit: How many publications at most; the server's choice if left out.
+            after: The offset that they come after, the oldest of them first; or
+            before: the offset that they come before, the newest of them. Without either they are the newest.
+
+        Returns:
+            ``{"channel", "epoch", "offset", "publications", "more", "complete"}``: the publications in order, whether
+            there are more in that direction, and whether none is missing because it is no longer held.
+
+        Raises:
+            CommandError: The server refused it, or did not answer in time.
+            ConnectionClosed: The connection was lost before the answer came.
+        """
+        fields = (("limit", limit), ("after", after), ("before", before))
+        data = {name: value for name, value in fields if value is not None}
+        return await self.send_command("history", {"channel": channel, **data})
+
+    async def presence(self, channel: str) -> Message:
+        """Return who is in a channel, ``{"channel", "count", "users"}``; ``users`` is ``None`` where they are too many.
+
+        Raises:
+            CommandError: The server refused it, or did not answer in time.
+            ConnectionClosed: The connection was lost before the answer came.
+        """
+        return await self.send_command("presence", {"channel": channel})
 
     async def ping(self) -> float:
         """Return how long a command takes there and back, in seconds.
@@ -320,54 +436,6 @@ class WSClient:
         began = session.now()
         await self._outcome(session, Request("ping"))
         return session.now() - began
-
-    # Over HTTP, beside the WebSocket
-
-    async def broadcast(self, message: object) -> Message:
-        """Publish to everybody, over HTTP; returns ``{"id", "offset", "epoch"}``.
-
-        Raises:
-            CommandError: The server refused it.
-            ConnectionFailed: There was no answer.
-        """
-        return await self._http.broadcast(message)
-
-    async def send_notification(
-        self,
-        title: str,
-        content: str,
-        type: NotificationType = "info",
-        channel: str | None = None,
-        user_id: str | int | None = None,
-        *,
-        auto_hide: bool = True,
-        duration: int | None = None,
-    ) -> Message:
-        """Publish a notification, over HTTP, to a channel or to a user, or else to everybody.
-
-        Args:
-            title: Its headline.
-            content: Its text.
-            type: How to show it.
-            channel: Whom to.
-            user_id: Whom to.
-            auto_hide: Whether it goes away by itself.
-            duration: Milliseconds until it does.
-
-        Raises:
-            CommandError: The server refused it.
-            ConnectionFailed: There was no answer.
-            LocalProtocolError: It is not a notification, or names both a channel and a user.
-        """
-        return await self._http.send_notification(
-            title=title,
-            content=content,
-            type=type,
-            channel=channel,
-            user_id=user_id,
-            auto_hide=auto_hide,
-            duration=duration,
-        )
 
     # Inside
 
@@ -387,6 +455,22 @@ class WSClient:
         if isinstance(data, dict):
             return data
         return {} if data is None else {"data": data}
+
+
+def _take_id(message: dict[str, object]) -> object:
+    """Return the id that the user has given a message, and write it there as the machine wants it.
+
+    Raises:
+        LocalProtocolError: The server would not take it.
+    """
+    own_id = message.pop("id", None)
+    if own_id is None:
+        return None
+    text = str(own_id) if isinstance(own_id, int) and not isinstance(own_id, bool) else own_id
+    if not isinstance(text, str) or len(text) > _MAX_ID:
+        raise LocalProtocolError(f"the id of a message is a string of at most {_MAX_ID} characters, or a whole number")
+    message["id"] = text
+    return own_id
 
 
 #: `WSClient` under the name that goes with `create_sse_client`.

@@ -23,6 +23,7 @@ from rtcore.handshake import Headers
 from rtcore.websocket import Close, Opened, WebSocketState
 
 from .client_request import refusal_in
+from .client_tokens import TokenSource, bearer
 from .client_websocket import ClientWebSocket, HandshakeRejected, Traffic, WebSocketUrl
 
 __all__ = ["LinkOwner", "WSEndpoint", "WSLink"]
@@ -45,10 +46,23 @@ _CODES: Final[Mapping[int, int | None]] = {
 
 @attrs.frozen
 class WSEndpoint:
-    """Where a client connects, and how."""
+    """Where a client connects, and how.
+
+    Attributes:
+        url: Of the WebSocket.
+        channels: What the client is a member of from the beginning.
+        headers: For the handshake.
+        tokens: Where each attempt gets a token, if that is not among the headers.
+        client: Limits and times of the client.
+        websocket: Those of the connection.
+        ssl_context: For TLS.
+        queue_size: Messages that may wait for handlers, and for iteration.
+    """
 
     url: WebSocketUrl
-    headers: Headers
+    channels: tuple[str, ...]
+    headers: Headers = attrs.field(repr=False)
+    tokens: TokenSource | None
     client: ClientConfig
     websocket: WebSocketConfig
     ssl_context: ssl.SSLContext | None
@@ -106,6 +120,7 @@ class WSLink:
             clock=clock,
         )
         self._owner = owner
+        self._tokens = endpoint.tokens
         self._dropped = False
         self._scope = anyio.CancelScope()
 
@@ -113,7 +128,9 @@ class WSLink:
         """Connect, and carry the connection to its end."""
         with self._scope:
             try:
-                closed = await self.socket.run()
+                # The machine, which times the attempt, times this too.
+                headers = () if self._tokens is None else bearer(await self._tokens.fresh())
+                closed = await self.socket.run(*headers)
             except HandshakeRejected as error:
                 fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in error.headers}
                 refusal = refusal_in(error.status, fields, error.body)

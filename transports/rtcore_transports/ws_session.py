@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias, assert_never
+from typing import Final, assert_never
 
 import anyio
 import attrs
 from anyio.abc import TaskGroup
 
-from rtcore import (
-    Client,
-    CloseCode,
-    CommandError,
-    ConnectionClosed,
-    ConnectionFailed,
-    Message,
-)
+from rtcore import Client, CloseCode, CommandError, ConnectionClosed, ConnectionFailed, LocalProtocolError, Message
 from rtcore.client import (
     Answered,
     ClientState,
@@ -29,15 +23,19 @@ from rtcore.client import (
     Drop,
     Effect,
     Ended,
+    Join,
     Lost,
     MessageReceived,
     Open,
     ProtocolFault,
+    RefreshDue,
     Refused,
     Rejoined,
     RejoinRefused,
+    Request,
     Send,
     SendText,
+    target_of,
 )
 from rtcore.websocket import SendText as SendFrame
 from rtcore.websocket import WebSocketState
@@ -46,62 +44,22 @@ from .alarm import Alarm
 from .client_websocket import Traffic
 from .inbox import Handlers, Inbox
 from .ws_link import WSEndpoint, WSLink
+from .ws_outcomes import Outcome, Outcomes
+from .ws_stats import WSStats
 
-__all__ = ["WSSession", "WSStats"]
+__all__ = ["WSSession"]
 
 _log = logging.getLogger("rtcore.client")
 
 # What is told about the connection rather than said to the user: only handlers that ask for it get it.
 _HOUSEKEEPING: Final = ("heartbeat", "disconnect")
 
-_Outcome: TypeAlias = Answered | Refused
-
-
-@attrs.frozen
-class WSStats:
-    """What a `WSClient` has done since it was connected first.
-
-    Attributes:
-        state: ``idle``, ``connecting``, ``connected``, ``waiting`` (for the next attempt) or ``closed``.
-        connection_id: The server's name for the last connection.
-        user_id: The user that the server takes the client for.
-        channels: The channels that it is, or wants to be, a member of.
-        reconnects: How often a connection followed on another.
-        messages_received: Messages of the server, answers included.
-        messages_sent: Messages handed to a connection, commands included.
-        bytes_received: Bytes of all connections, framing and handshakes included.
-        bytes_sent: Likewise.
-        queued: What has been sent while there was no connection, and waits for one.
-        waiting: Messages that wait for a handler or for iteration.
-        dropped: Messages that nobody took, and that made room for newer ones.
-    """
-
-    state: str = "idle"
-    connection_id: str | None = None
-    user_id: str | None = None
-    channels: tuple[str, ...] = ()
-    reconnects: int = 0
-    messages_received: int = 0
-    messages_sent: int = 0
-    bytes_received: int = 0
-    bytes_sent: int = 0
-    queued: int = 0
-    waiting: int = 0
-    dropped: int = 0
-
-
-class _Pending:
-    """A command whose outcome somebody waits for."""
-
-    __slots__ = ("done", "outcome")
-
-    def __init__(self) -> None:
-        self.outcome: _Outcome | None = None
-        self.done = anyio.Event()
+# Machines of one process must not draw the same numbers, nor do so after a fork: a publication is known by them.
+_random: Final = random.SystemRandom().random
 
 
 class WSSession:
-    """Runs one machine. All but `run`, `started`, `settled` and `outcome` returns at once.
+    """Runs one machine. All but `run`, `publish`, `outcome`, `settle` and `drain` returns at once.
 
     Args:
         endpoint: Where to connect.
@@ -112,7 +70,7 @@ class WSSession:
     Attributes:
         inbox: What has come in.
         failure: What ended the last attempt, if it failed.
-        started: Set once the first connection stands, or there will be none.
+        started: Set once the first connection stands and has joined the endpoint's channels, or there will be none.
         settled: Set once the session has ended and its connections are closed.
     """
 
@@ -132,12 +90,22 @@ class WSSession:
         self._handlers = handlers
         self._keep_trying = keep_trying
         self.now = clock
-        self._machine = Client(endpoint.client, random=random.random)
-        self._alarm = Alarm(self._machine.next_timeout, self._handle_timeout, clock=clock)
+        # Where the URL names channels, they wait in the queue like what the user sends.
+        queue_size = endpoint.client.queue_size + len(endpoint.channels)
+        config = attrs.evolve(endpoint.client, queue_size=queue_size, refreshes=endpoint.tokens is not None)
+        self._machine = Client(config, random=_random, session=secrets.token_urlsafe(16))
+        self._alarm = Alarm(self._next_timeout, self._handle_timeout, clock=clock)
         self._attempts: TaskGroup | None = None
+        self._timing: TaskGroup | None = None
+        # Whether a fresh token for a connection that stands has been asked for, and has not come.
+        self._refreshing = False
         self._link: WSLink | None = None
-        self._pending: dict[str, _Pending] = {}
-        self._renamed: dict[str, object] = {}
+        self._outcomes = Outcomes()
+        # The endpoint's channels whose joins the server has not answered yet.
+        self._joining: dict[str, None] = {}
+        # How many publications look for room, and what is set when there may be some.
+        self._looking = 0
+        self._room = anyio.Event()
         self._given_up = anyio.Event()
         self._ended: Ended | None = None
         self._disconnected = False
@@ -146,18 +114,19 @@ class WSSession:
         self._messages_sent = 0
         self._traffic = Traffic()
         self._queued = 0
+        self._unsent = 0
 
     async def run(self) -> None:
         """Connect, stay connected, and end; cancelling cuts all connections off."""
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.inbox.dispatch)
-                async with anyio.create_task_group() as timing:
-                    timing.start_soon(self._alarm.run)
+                async with anyio.create_task_group() as self._timing:
+                    self._timing.start_soon(self._alarm.run)
                     async with anyio.create_task_group() as self._attempts:
-                        self._perform(self._machine.connect(now=self.now()))
+                        self._connect()
                         await self._given_up.wait()
-                    timing.cancel_scope.cancel()
+                    self._timing.cancel_scope.cancel()
                 self.settled.set()
         except Exception:
             # A fault of ours, which nobody would hear of in the background.
@@ -188,7 +157,7 @@ class WSSession:
     @property
     def attentive(self) -> bool:
         """Whether silence would say something about the server: not while reading pauses, nor just afterwards."""
-        return self._link is not None and self._link.socket.attentive
+        return self._link is not None and self.now() >= self._link.socket.attentive_at
 
     @property
     def connection_id(self) -> str | None:
@@ -214,6 +183,7 @@ class WSSession:
             bytes_received=self._traffic.received,
             bytes_sent=self._traffic.sent,
             queued=self._queued,
+            unacknowledged=self._machine.unacknowledged,
             waiting=len(self.inbox),
             dropped=self.inbox.dropped,
         )
@@ -224,6 +194,11 @@ class WSSession:
             return None
         code = self._ended.code
         return ConnectionClosed(None if code == CloseCode.ABNORMAL_CLOSURE else code, self._ended.reason)
+
+    def position(self, channel: str) -> Message | None:
+        """Return the epoch and the offset up to which a channel was heard, or ``None``."""
+        heard = self._machine.position(channel)
+        return None if heard is None else {"epoch": heard[0], "offset": heard[1]}
 
     def send(self, message: Mapping[str, object]) -> None:
         """Send a message, or queue it.
@@ -246,7 +221,7 @@ class WSSession:
         """
         self._check_usable()
         token, effects = self._machine.request(command, now=self.now())
-        self._pending[token] = _Pending()
+        self._outcomes.expect(token)
         self._queued += not effects
         self._perform(effects)
         # What is awaited comes by reading, so that goes on now whatever waits already.
@@ -266,9 +241,22 @@ class WSSession:
         """
         self._check_usable()
         token, effects = self._machine.request(command, now=self.now())
-        self._renamed[token] = own_id
+        self._outcomes.post(token, own_id)
         self._queued += not effects
         self._perform(effects)
+
+    async def find_room(self) -> None:
+        """Wait until one more publication may be made; not while there is no connection, where it is for the queue."""
+        self._looking += 1
+        try:
+            while self.connected and self._machine.unacknowledged >= self._endpoint.client.max_unacknowledged:
+                if self._room.is_set():
+                    self._room = anyio.Event()
+                # Acknowledgements come by reading.
+                self._resume()
+                await self._room.wait()
+        finally:
+            self._looking -= 1
 
     async def outcome(self, token: str) -> object:
         """Wait for the outcome of a command, once.
@@ -277,24 +265,12 @@ class WSSession:
             CommandError: The server refused it, or did not answer in time (``timeout``).
             ConnectionClosed: The connection was lost before the answer came; it may have been carried out or not.
         """
-        pending = self._pending[token]
         try:
             await self.drain()
-            await pending.done.wait()
+            return await self._outcomes.wait(token)
         finally:
-            del self._pending[token]
+            self._outcomes.forget(token)
             self._resume()
-        match pending.outcome:
-            case Answered(data=data):
-                return data
-            case Refused(code=("connection_lost" | "not_sent"), message=message):
-                raise ConnectionClosed(None, message)
-            case Refused(code=code, message=message):
-                raise CommandError(code, message)
-            case None:
-                raise AssertionError("an outcome is told before it is done")
-            case _:
-                assert_never(pending.outcome)
 
     @property
     def closing(self) -> bool:
@@ -344,14 +320,18 @@ class WSSession:
 
     def lost(self, failure: Exception, code: int | None, reason: str, retry_after: float | None) -> None:
         """The present link has ended."""
-        self.failure = failure
         self._link = None
-        self._perform(self._machine.lost(code, reason, now=self.now(), retry_after=retry_after))
+        effects = self._machine.lost(code, reason, now=self.now(), retry_after=retry_after)
+        if isinstance(failure, ConnectionClosed) and isinstance(told := effects[-1], Lost | Ended):
+            # What the server has said before it closed says more than the close.
+            failure = ConnectionClosed(told.code, told.reason)
+        self.failure = failure
+        self._perform(effects)
 
     @property
     def full(self) -> bool:
         """Whether reading is to pause: not while an answer is awaited, which only reading can bring."""
-        return self.inbox.full and not self._pending
+        return self.inbox.full and not self._outcomes.awaited and not self._looking
 
     # Inside
 
@@ -359,11 +339,28 @@ class WSSession:
         if self._link is not None and not self.full:
             self._link.socket.resume()
 
+    def _connect(self) -> None:
+        effects = self._machine.connect(now=self.now())
+        for channel in self._endpoint.channels:
+            token, _ = self._machine.request(Join(channel), now=self.now())
+            self._outcomes.post(token, None, channel=channel)
+            self._joining[token] = None
+            self._queued += 1
+        self._perform(effects)
+
+    def _next_timeout(self) -> float | None:
+        at = self._machine.next_timeout()
+        if at is None or self._link is None or not self.connected:
+            return at
+        # While nothing is read, neither silence nor a missing answer says anything about the server; and the token
+        # expires all the same.
+        at = max(at, self._link.socket.attentive_at)
+        refresh_at = self._machine.refresh_at
+        return at if refresh_at is None else min(at, refresh_at)
+
     def _handle_timeout(self) -> None:
-        if self.connected and not self.attentive:
-            # We do not listen, so the silence is ours.
-            self._machine.receive_activity(now=self.now())
-        self._perform(self._machine.handle_timeout(now=self.now()))
+        listening = not self.connected or self.attentive
+        self._perform(self._machine.handle_timeout(now=self.now(), listening=listening))
 
     def _perform(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -372,11 +369,12 @@ class WSSession:
                     self._write(text)
                 case MessageReceived(message=message):
                     self._deliver(message)
-                case Answered(id=token) | Refused(id=token):
-                    self._tell(token, effect)
-                case Open():
+                case Answered() | Refused():
+                    self._tell(effect)
+                case Open(last_event_id=last_event_id):
                     assert self._attempts is not None, "a session that does not run opens nothing"
-                    self._link = WSLink(self, self._endpoint, traffic=self._traffic, clock=self.now)
+                    endpoint = self._endpoint_after(last_event_id)
+                    self._link = WSLink(self, endpoint, traffic=self._traffic, clock=self.now)
                     self._attempts.start_soon(self._link.run)
                 case Drop(code=code, reason=reason):
                     if (link := self._link) is not None:
@@ -387,13 +385,19 @@ class WSSession:
                     self._queued = 0
                     self.failure = None
                     _log.info("connected to %s as %s", self._endpoint.url.authority, effect.connection_id)
-                    self.started.set()
-                case Rejoined(channel=channel):
+                    self._start()
+                case Rejoined(channel=channel, data=data):
                     _log.debug("joined %r again", channel)
+                    self._call("rejoined", {"type": "rejoined", **target_of(channel), "data": data})
                 case RejoinRefused(channel=channel, code=code_name, message=text):
                     _log.warning("not joined to %r again: %s", channel, text)
                     # A membership lost without a word would look like a quiet channel.
-                    self._deliver({"type": "error", "code": code_name, "message": text, "channel": channel})
+                    self._deliver({"type": "error", "code": code_name, "message": text, **target_of(channel)})
+                case RefreshDue():
+                    assert self._timing is not None, "a session that does not run has no connection"
+                    if not self._refreshing:
+                        self._refreshing = True
+                        self._timing.start_soon(self._refresh)
                 case ProtocolFault(reason=reason):
                     _log.warning("%s does not keep to the protocol: %s", self._endpoint.url.authority, reason)
                 case Lost(reason=reason, retry_at=retry_at):
@@ -405,41 +409,78 @@ class WSSession:
                 case Ended():
                     self._ended = effect
                     self._queued = 0
-                    if effect.unsent:
-                        _log.warning("%d messages were never sent", effect.unsent)
+                    if unsent := effect.unsent + self._unsent:
+                        _log.warning("%d messages were never sent", unsent)
                     self.inbox.end()
                     self._given_up.set()
                     self.started.set()
                 case _:
                     assert_never(effect)
+        self._room.set()
         self._alarm.changed()
+
+    async def _refresh(self) -> None:
+        """Show the server a fresh token, if the connection still stands when there is one."""
+        tokens = self._endpoint.tokens
+        assert tokens is not None, "without it nothing is due"
+        try:
+            token = await tokens.fresh(limit=self._endpoint.client.connect_timeout)
+        except (ConnectionFailed, LocalProtocolError):
+            # It has been logged.
+            if self._machine.refresh_wanted:
+                self._perform(self._machine.refresh_failed(now=self.now()))
+            return
+        finally:
+            self._refreshing = False
+        if not self._machine.refresh_wanted:
+            return
+        # Waiting for the answer keeps reading going, whoever is slow to take what is read.
+        command = self.request(Request("refresh_token", {"token": token}))
+        try:
+            await self.outcome(command)
+        except CommandError as error:
+            tokens.refused(token)
+            _log.warning("%s refuses the fresh token: %s", self._endpoint.url.authority, error.code)
+        except ConnectionClosed:
+            # The next one begins with another token.
+            pass
+
+    def _endpoint_after(self, last_event_id: str | None) -> WSEndpoint:
+        fields = {"session": self._machine.session}
+        if last_event_id is not None:
+            fields["last_event_id"] = last_event_id
+        return attrs.evolve(self._endpoint, url=self._endpoint.url.with_fields(fields))
+
+    def _start(self) -> None:
+        if self.connected and not self._joining:
+            self.started.set()
 
     def _write(self, text: str) -> None:
         link = self._link
-        # One that the server is closing takes no more: lost on the way, as if written a moment before.
+        # One that the server is closing takes no more. What is not acknowledged is sent again on the next.
         if link is not None and link.socket.state is WebSocketState.OPEN:
             self._messages_sent += 1
             link.socket.send(SendFrame(text))
 
-    def _tell(self, token: str, outcome: _Outcome) -> None:
-        if isinstance(outcome, Refused) and outcome.code == "left":
-            self._queued -= 1
-        if (pending := self._pending.get(token)) is not None:
-            pending.outcome = outcome
-            pending.done.set()
-        if token in self._renamed:
-            own_id = self._renamed.pop(token)
-            message: Message = {} if own_id is None else {"id": own_id}
-            match outcome:
-                case Answered(data=data) if own_id is not None:
-                    self._deliver({"type": "response", **message, "ok": True, "data": data})
-                case Refused(code=code, message=reason):
-                    self._deliver({"type": "error", **message, "code": code, "message": reason})
+    def _tell(self, outcome: Outcome) -> None:
+        self._joining.pop(outcome.id, None)
+        self._start()
+        message = self._outcomes.tell(outcome)
+        if isinstance(outcome, Refused):
+            self._queued -= outcome.code == "left"
+            self._unsent += outcome.code == "not_sent" and message is not None and "channel" not in message
+        # Whoever ends the client wants to hear no more.
+        if message is not None and not self._disconnected:
+            self._deliver(message)
 
     def _deliver(self, message: Message) -> None:
         kind = str(message["type"])
+        if not self._call(kind, message) and kind not in _HOUSEKEEPING:
+            self.inbox.put(message)
+
+    def _call(self, kind: str, message: Message) -> bool:
+        """Have the handlers for a message called; returns whether there are any."""
         callbacks = self._handlers.select(kind, "*")
         if callbacks:
             self.inbox.call(callbacks, message.get("data", message), message)
-        elif kind not in _HOUSEKEEPING:
-            self.inbox.put(message)
+        return bool(callbacks)
