@@ -1,6 +1,7 @@
-"""rtcore in hosts: an ASGI application, connections of one's own endpoints, settings and the command line."""
+"""rtcore in hosts: an ASGI application, connections of one's own endpoints, credentials, settings, the command line."""
 
 from .app import RealtimeApp
+from .auth import WSAuthenticator
 from .connections import ConnectionManager, connection_manager
 from .settings import Settings, SettingsError, load_settings
 
@@ -9,6 +10,7 @@ __all__ = [
     "RealtimeApp",
     "Settings",
     "SettingsError",
+    "WSAuthenticator",
     "connection_manager",
     "load_settings",
 ]

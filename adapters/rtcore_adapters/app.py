@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,10 +13,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from rtcore import Refusal
-from rtcore_transports import Driver, Handler
+from rtcore.permissions import Identity
+from rtcore.signaling.ice_servers import IceServer, ice_servers
+from rtcore_transports import Authenticator, Driver, Handler, Hooks
 
 from .asgi_endpoints import serve_event_stream, serve_websocket
 from .connections import ConnectionManager, connection_manager
+from .cors import Cors
 from .errors import (
     RefusalError,
     refusal_response,
@@ -25,12 +28,17 @@ from .errors import (
     respond_to_nobody,
     respond_to_refusal,
 )
+from .guard import Guard
 from .http_api import HttpApi
+from .http_bodies import BodyLimits
 from .settings import Settings
+from .webrtc_api import WebRTCApi
 
 __all__ = ["RealtimeApp"]
 
 HandlerT = TypeVar("HandlerT", bound=Handler)
+
+_WEBSOCKETS: Final = ("/ws", "/webrtc/signaling")
 
 
 class RealtimeApp:
@@ -41,24 +49,27 @@ class RealtimeApp:
 
     Args:
         settings: If left out, those of the environment, and the connections are those of the ready
-            `rtcore_adapters.connection_manager`. With settings given, the application has a manager of its own.
+            `rtcore_adapters.connection_manager`. With settings or an authenticator given, the application has a manager
+            of its own.
+        authenticator: Who knows credentials, instead of the `WSAuthenticator` of the settings' keys.
 
     Attributes:
         connection_manager: To send to its connections.
         config: What its realtime endpoints offer.
+        routes: What it answers over HTTP, below the prefix.
+        websocket_paths: Where it takes WebSockets, likewise.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.connection_manager = connection_manager if settings is None else ConnectionManager(settings)
+    def __init__(self, settings: Settings | None = None, *, authenticator: Authenticator | None = None) -> None:
+        shared = settings is None and authenticator is None
+        self.connection_manager = (
+            connection_manager if shared else ConnectionManager(settings, authenticator=authenticator)
+        )
         self.config = self.connection_manager.config
-        api = HttpApi(self.driver, max_body_size=self.config.websocket.max_message_size)
-        routes = api.routes()
-        if self.config.sse_enabled:
-            routes.append(Route("/events", self._events))
-        if self.config.websocket_enabled:
-            routes.append(Route("/ws", self._upgrade_required))
+        self.websocket_paths = tuple(path for path in _WEBSOCKETS if self.config.signals_at(path) is not None)
+        self.routes = self._make_routes(Guard(self.driver))
         self._starlette = Starlette(
-            routes=routes,
+            routes=self.routes,
             exception_handlers={
                 HTTPException: respond_to_http_exception,
                 RefusalError: respond_to_refusal,
@@ -67,11 +78,17 @@ class RealtimeApp:
             },
         )
         self._starlette.router.redirect_slashes = False
+        self._http = Cors(self._starlette, self.driver)
 
     @property
     def driver(self) -> Driver:
         """The driver of its node, for the native server."""
         return self.connection_manager.driver
+
+    @property
+    def hooks(self) -> Hooks:
+        """What is asked before somebody connects, joins a channel or publishes; set its attributes at any time."""
+        return self.driver.hooks
 
     @property
     def prefix(self) -> str:
@@ -104,11 +121,25 @@ class RealtimeApp:
         if path is None:
             await self._not_found(scope, receive, send)
         elif scope["type"] == "http":
-            await self._starlette({**scope, "path": path, "root_path": ""}, receive, send)
-        elif path == "/ws" and self.config.websocket_enabled:
-            await serve_websocket(scope, receive, send, driver=self.driver, config=self.config)
+            await self._http({**scope, "path": path, "root_path": ""}, receive, send)
+        elif (signals := self.config.signals_at(path)) is not None:
+            await serve_websocket(scope, receive, send, driver=self.driver, config=self.config, signals=signals)
         else:
             await self._not_found(scope, receive, send)
+
+    def _make_routes(self, guard: Guard) -> list[Route]:
+        config, settings = self.config, self.connection_manager.settings
+        largest = settings.realtime.max_body_size or config.websocket.max_message_size
+        limits = BodyLimits(largest, settings.realtime.body_timeout)
+        routes = HttpApi(self.driver, limits=limits).routes(guard)
+        if config.sse_enabled:
+            routes.append(guard.route("/events", {"GET": self._events}))
+        if config.webrtc_enabled:
+            allow_anonymous = config.gate.allow_anonymous
+            api = WebRTCApi(self.driver, limits=limits, servers=self._ice_servers, allow_anonymous=allow_anonymous)
+            routes += api.routes(guard)
+        routes += [guard.route(path, {"GET": self._upgrade_required}) for path in self.websocket_paths]
+        return routes
 
     def _path_below_prefix(self, scope: Scope) -> str | None:
         # ASGI: the path includes the root path, where the application is mounted; some hosts leave it out all the same.
@@ -121,10 +152,21 @@ class RealtimeApp:
             return path.removeprefix(prefix)
         return path if root_path else None
 
-    async def _events(self, request: Request) -> Response:
+    def _ice_servers(self, user_id: str | None, now: float) -> list[IceServer]:
+        webrtc = self.connection_manager.settings.webrtc
+        return ice_servers(
+            webrtc.stun_servers,
+            webrtc.turn_servers,
+            secret=webrtc.turn_secret,
+            user=user_id,
+            now_wall_seconds=now,
+            ttl=webrtc.turn_ttl,
+        )
+
+    async def _events(self, request: Request, visitor: Identity) -> Response:
         return await serve_event_stream(request, driver=self.driver, config=self.config)
 
-    async def _upgrade_required(self, request: Request) -> Response:
+    async def _upgrade_required(self, request: Request, visitor: Identity) -> Response:
         headers = {"connection": "upgrade", "upgrade": "websocket"}
         message = "this is a WebSocket endpoint: open it with ws:// or wss://"
         return refusal_response(Refusal("upgrade_required", message, status=426), headers)

@@ -1,4 +1,4 @@
-"""The command ``rtcore``: serve, pub, sub and stats."""
+"""The command ``rtcore``: serve, pub, sub, history, stats, token and revoke."""
 
 from __future__ import annotations
 
@@ -6,44 +6,29 @@ import sys
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, TypeVar
+from typing import Any, Final, Literal, NoReturn
+from urllib.parse import quote
 
 import anyio
 import click
 
 from rtcore import Message, RtcoreError, encode
+from rtcore.commands import MAX_HISTORY_LIMIT
 from rtcore.messages import decode_value
-from rtcore_transports import HttpPublisher, WSClient, credentials
 
 from .app import RealtimeApp
-from .hosting import HostingError, ServerName, load_app, run_server
+from .auth import WSAuthenticator
+from .cli_remote import Remote, remote_options
+from .hosting import ServerName, load_app, run_server
+from .hosting_error import HostingError
 from .logs import configure_logging
 from .settings import check_bind, load_settings
+from .tls import ServerTls, tls_files
 
-__all__ = ["cli", "main", "pub", "serve", "stats", "sub"]
+__all__ = ["cli", "history", "main", "pub", "revoke", "serve", "stats", "sub", "token"]
 
-CommandT = TypeVar("CommandT", bound=Callable[..., object])
-
-_DEFAULT_URL: Final = "http://127.0.0.1:8000/realtime"
 # Of these a person who listens wants to see nothing.
-_QUIET: Final = frozenset({"connected", "response", "heartbeat", "disconnect"})
-
-
-def _remote(command: CommandT) -> CommandT:
-    """Add the options of every command that talks to a server."""
-    for option in (
-        click.option("--api-key", envvar="RTCORE_API_KEY", help="An API key. [env: RTCORE_API_KEY]"),
-        click.option("--token", envvar="RTCORE_TOKEN", help="A token. [env: RTCORE_TOKEN]"),
-        click.option(
-            "--url",
-            envvar="RTCORE_URL",
-            default=_DEFAULT_URL,
-            show_default=True,
-            help="Where the realtime system is. [env: RTCORE_URL]",
-        ),
-    ):
-        command = option(command)
-    return command
+_QUIET: Final = frozenset({"connected", "response", "heartbeat", "disconnect", "gap"})
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,6 +52,12 @@ def cli() -> None:
     help="The event loop.",
 )
 @click.option(
+    "--tls-certificate",
+    metavar="FILE",
+    help="Serve HTTPS and WSS with this certificate. [env: REALTIME_TLS_CERTIFICATE]",
+)
+@click.option("--tls-key", metavar="FILE", help="The private key of the certificate. [env: REALTIME_TLS_KEY]")
+@click.option(
     "--config", type=click.Path(path_type=Path), help="A TOML file of settings. [default: rtcore.toml, if there is one]"
 )
 @click.option(
@@ -85,14 +76,25 @@ def serve(
     app: str | None,
     server: ServerName,
     loop: Literal["asyncio", "uvloop", "trio"],
+    tls_certificate: str | None,
+    tls_key: str | None,
     config: Path | None,
     log_level: str,
     log_format: Literal["console", "json"],
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C."""
+    """Serve until SIGTERM or Ctrl-C; SIGHUP has certificates and keys read anew."""
     settings = load_settings(config=config)
     check_bind(host, settings)
     configure_logging(log_level, log_format)
+    realtime = settings.realtime
+    # Of a certificate given here the key is too: half of one pair and half of another are none.
+    given = tls_certificate is not None or tls_key is not None
+    files = tls_files(
+        tls_certificate if given else realtime.tls_certificate,
+        tls_key if given else realtime.tls_key,
+        realtime.tls_client_ca,
+    )
+    tls = None if files is None else ServerTls(files)
     beside = None if app is None else load_app(app)
 
     def announce(url: str) -> None:
@@ -106,8 +108,9 @@ def serve(
             host=host,
             port=port,
             server=server,
-            shutdown_timeout=settings.realtime.shutdown_timeout,
+            shutdown_timeout=realtime.shutdown_timeout,
             announce=announce,
+            tls=tls,
         )
 
     _run(run, loop)
@@ -116,17 +119,17 @@ def serve(
 @cli.command()
 @click.argument("channel")
 @click.argument("message")
-@_remote
-def pub(channel: str, message: str, url: str, token: str | None, api_key: str | None) -> None:
+@remote_options
+def pub(channel: str, message: str, remote: Remote) -> None:
     """Publish MESSAGE to CHANNEL: a JSON object as it is, and anything else as {"data": MESSAGE}.
 
-    Prints where the message is in its channel.
+    Prints where the message is in its channel. It asks once: where no answer comes, it may have been published or not.
     """
     value = decode_value(message)
     payload: Message = dict(value) if isinstance(value, dict) else {"data": message}
 
     async def run() -> None:
-        _print(await _publisher(url, token, api_key).send_to_channel(channel, payload))
+        _print(await remote.publisher().send_to_channel(channel, payload))
 
     _run(run)
 
@@ -135,19 +138,22 @@ def pub(channel: str, message: str, url: str, token: str | None, api_key: str | 
 @click.argument("channels", metavar="CHANNEL...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, everything that comes.")
 @click.option("--count", type=click.IntRange(1), help="End after so many messages.")
-@_remote
-def sub(
-    channels: tuple[str, ...], as_json: bool, count: int | None, url: str, token: str | None, api_key: str | None
-) -> None:
-    """Print the messages of CHANNELs as they come, until Ctrl-C; reconnects by itself."""
+@remote_options
+def sub(channels: tuple[str, ...], as_json: bool, count: int | None, remote: Remote) -> None:
+    """Print the messages of CHANNELs as they come, until Ctrl-C; reconnects by itself.
+
+    What was said while it was away comes first. Where something may be missing all the same, it says so on stderr.
+    """
 
     async def run() -> None:
         left = count
-        async with WSClient(_websocket_url(url), token=token, api_key=api_key) as client:
+        async with remote.client() as client:
             for channel in channels:
                 await client.subscribe_to_channel(channel)
             click.echo(f"listening to {', '.join(channels)}", err=True)
             async for message in client:
+                if message.get("type") == "gap":
+                    click.echo(f"something may be missing in {message['channel']} ({message.get('reason')})", err=True)
                 if as_json:
                     _print(message)
                 elif message.get("type") in _QUIET:
@@ -163,14 +169,75 @@ def sub(
 
 
 @cli.command()
-@_remote
-def stats(url: str, token: str | None, api_key: str | None) -> None:
+@click.argument("channel")
+@click.option("--limit", type=click.IntRange(1, MAX_HISTORY_LIMIT), default=100, show_default=True, help="How many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@remote_options
+def history(channel: str, limit: int, as_json: bool, remote: Remote) -> None:
+    """Print what was said last in CHANNEL, as far as the server holds it."""
+
+    async def run() -> None:
+        page = await remote.publisher().get(f"/channels/{quote(channel, safe='')}/history?limit={limit}")
+        publications = page.get("publications")
+        for message in publications if isinstance(publications, list) else ():
+            if as_json:
+                _print(message)
+            else:
+                click.echo(_as_line(message))
+
+    _run(run)
+
+
+@cli.command()
+@remote_options
+def stats(remote: Remote) -> None:
     """Print the server's counts as JSON."""
 
     async def run() -> None:
-        _print(await _publisher(url, token, api_key).get("/stats"))
+        _print(await remote.publisher().get("/stats"))
 
     _run(run)
+
+
+@cli.command()
+@click.option("--token-id", help="The id of one token, its 'jti'.")
+@click.option("--user", help="All tokens of a user, or with --token-id that one of the user's.")
+@click.option("--issued-before", type=float, help="Only those issued before, in seconds since 1970.")
+@click.option("--expires", type=float, metavar="SECONDS", help="How long to remember it. [default: 366 days]")
+@remote_options
+def revoke(
+    token_id: str | None, user: str | None, issued_before: float | None, expires: float | None, remote: Remote
+) -> None:
+    """Refuse tokens from now on, and close the connections that came with them; prints how many.
+
+    Of --user alone the tokens issued until now are refused: later ones are good.
+    """
+    named = {"token_id": token_id, "user_id": user, "issued_before": issued_before, "expires_in": expires}
+    body = {name: value for name, value in named.items() if value is not None}
+
+    async def run() -> None:
+        _print(await remote.publisher().post("/tokens/revoke", body))
+
+    _run(run)
+
+
+@cli.command()
+@click.option("--user", required=True, help="Whose it is.")
+@click.option("--channels", multiple=True, metavar="PATTERN", help="What to subscribe to; may be given again.")
+@click.option("--publish", multiple=True, metavar="PATTERN", help="Where to publish. [default: as --channels]")
+@click.option("--history", multiple=True, metavar="PATTERN", help="Whose history to read. [default: as --channels]")
+@click.option("--presence", multiple=True, metavar="PATTERN", help="Whose members to see. [default: as --channels]")
+@click.option("--upload", multiple=True, metavar="PATTERN", help="Where to upload files. [default: as --publish]")
+@click.option("--rooms", multiple=True, metavar="PATTERN", help="Which rooms to join.")
+@click.option("--role", "roles", multiple=True, metavar="NAME", help="A role of the server's; may be given again.")
+@click.option("--expires", type=float, metavar="SECONDS", help="For how long. [default: WS_JWT_EXPIRE_MINUTES]")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="A TOML file of settings. [default: rtcore.toml, if there is one]"
+)
+def token(user: str, expires: float | None, config: Path | None, **patterns: tuple[str, ...]) -> None:
+    """Print a new token, signed with the key that the settings name: WS_JWT_SECRET_KEY or WS_JWT_PRIVATE_KEY."""
+    claims = {name: list(values) for name, values in patterns.items() if values}
+    click.echo(WSAuthenticator(load_settings(config=config)).create_access_token({"sub": user, **claims}, expires))
 
 
 def main() -> NoReturn:
@@ -201,23 +268,6 @@ def _run(run: Callable[[], Coroutine[Any, Any, None]], loop: str = "asyncio") ->
         anyio.run(run, backend="trio")
     else:
         anyio.run(run, backend="asyncio", backend_options={"use_uvloop": loop == "uvloop"})
-
-
-def _base(url: str) -> str:
-    """Return the URL of the prefix; that of its WebSocket will do as well."""
-    url = url.rstrip("/").removesuffix("/ws")
-    scheme, _, rest = url.partition("://")
-    scheme = {"ws": "http", "wss": "https"}.get(scheme, scheme)
-    return f"{scheme}://{rest}"
-
-
-def _websocket_url(url: str) -> str:
-    """Return the URL of the WebSocket below the URL of the prefix."""
-    return f"{_base(url).replace('http', 'ws', 1)}/ws"
-
-
-def _publisher(url: str, token: str | None, api_key: str | None) -> HttpPublisher:
-    return HttpPublisher(f"{_base(url)}/ws", headers=credentials(token, api_key))
 
 
 def _print(message: Message) -> None:

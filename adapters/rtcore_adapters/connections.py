@@ -14,11 +14,13 @@ from starlette.websockets import WebSocket, WebSocketState
 from rtcore import CloseCode, CommandError, LocalProtocolError, Message, Refusal, Transport, encode
 from rtcore.channels import BROADCAST
 from rtcore.messages import check_channel, normalize_user_id, with_type
+from rtcore.permissions import OPEN, Grant
 from rtcore.router import Published
-from rtcore_transports import Admission, Background, Driver, EndpointConfig
+from rtcore_transports import Admission, Authenticator, Background, Driver, EndpointConfig
 
 from .asgi_endpoints import EventStreamResponse
 from .asgi_outlets import Send, WebSocketOutlet
+from .auth import WSAuthenticator
 from .errors import refusal_response
 from .settings import Settings, endpoint_config, load_settings, node_config
 
@@ -50,10 +52,12 @@ class ConnectionManager:
 
     Args:
         settings: Limits and intervals; those of the environment if left out, read when first needed.
+        authenticator: Who knows credentials, instead of the `WSAuthenticator` of the settings' keys.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, authenticator: Authenticator | None = None) -> None:
         self._settings = settings
+        self._authenticator = authenticator
         self._config: EndpointConfig | None = None
         self._driver: Driver | None = None
         self._websockets: dict[str, _Own] = {}
@@ -62,7 +66,7 @@ class ConnectionManager:
     def settings(self) -> Settings:
         """The settings in force."""
         if self._settings is None:
-            self._settings = load_settings()
+            self._settings = load_settings(keys_elsewhere=self._authenticator is not None)
         return self._settings
 
     @property
@@ -76,13 +80,21 @@ class ConnectionManager:
     def driver(self) -> Driver:
         """The driver of its node."""
         if self._driver is None:
-            self._driver = Driver(node_config(self.settings))
+            settings = self.settings
+            authenticator = self._authenticator
+            if authenticator is None and settings.ws.takes_credentials:
+                authenticator = WSAuthenticator(settings)
+            self._driver = Driver(node_config(settings), gate=self.config.gate, authenticator=authenticator)
         return self._driver
 
     # Connecting
 
     async def connect_websocket(
-        self, websocket: WebSocket | Send, connection_id: str, user_id: str | int | None = None
+        self,
+        websocket: WebSocket | Send,
+        connection_id: str,
+        user_id: str | int | None = None,
+        grant: Grant | None = None,
     ) -> None:
         """Accept a WebSocket, unless that is done, and connect it; from now on it is written to in the background.
 
@@ -92,13 +104,18 @@ class ConnectionManager:
             connection_id: An id of the caller's choice. A connection that has it already is closed: most often it is
                 the same client, come back before its old connection was missed.
             user_id: Its user.
+            grant: What it is allowed; by default `rtcore.permissions.OPEN`: what the namespaces open to anybody, and to
+                administer. ``Grant()`` is the same without that, as for somebody who comes without a credential to a
+                server that has keys. With one of a token the connection ends when the token does.
 
         Raises:
-            CommandError: If the server is full, or an id cannot be.
+            CommandError: If the server is full, there are too many connections of the user, the token has ended, or an
+                id cannot be.
         """
         user = None if user_id is None else _checked(normalize_user_id(user_id))
+        admission = Admission(user, (), grant=grant or OPEN)
         self._replace(connection_id)
-        _admitted(self.driver.node.admit(Transport.WEBSOCKET))
+        _admitted(self.driver.admit(admission, Transport.WEBSOCKET))
         # Only what follows the last await is sure: while it is accepted the client may have come once more.
         send: Send
         if isinstance(websocket, WebSocket):
@@ -112,7 +129,7 @@ class ConnectionManager:
             send, driver, connection_id, max_bytes=config.max_backlog, max_messages=config.max_waiting
         )
         self._replace(connection_id)
-        driver.attach(outlet, connection_id, user_id=user, transport=Transport.WEBSOCKET)
+        driver.attach(outlet, connection_id, admission, transport=Transport.WEBSOCKET)
         driver.ensure_running()
         writer = Background()
         writer.start(outlet.write)
@@ -143,16 +160,18 @@ class ConnectionManager:
         connection_id: str | None = None,
         user_id: str | int | None = None,
         channels: Sequence[str] = (),
+        grant: Grant | None = None,
     ) -> Response:
         """Return a response that streams events to its client until either side ends it.
 
         It is a response of Starlette and FastAPI, and an ASGI application. Where the server is full, it is the error
-        that says so.
+        that says so. A client that comes back with ``Last-Event-ID`` is told first what it has missed.
 
         Args:
             connection_id: An id of the caller's choice, or ``None`` for one of ours.
             user_id: Its user.
             channels: What it is to hear, besides what goes to it, to its user and to everybody.
+            grant: What it is allowed; by default `rtcore.permissions.OPEN`, as for `connect_websocket`.
         """
         user = None if user_id is None else _checked(normalize_user_id(user_id))
         for channel in channels:
@@ -160,9 +179,9 @@ class ConnectionManager:
         if connection_id is not None:
             # Its place is free for the one that replaces it.
             self._replace(connection_id)
-        if refusal := self.driver.node.admit(Transport.SSE):
+        admission = Admission(user, tuple(channels), grant=grant or OPEN)
+        if refusal := self.driver.admit(admission, Transport.SSE):
             return refusal_response(refusal)
-        admission = Admission(user, tuple(channels))
         return EventStreamResponse(self.driver, self.config, connection_id or secrets.token_hex(8), admission)
 
     async def cleanup_inactive_connections(self) -> int:
@@ -200,18 +219,29 @@ class ConnectionManager:
 
     async def send_to_connection(self, connection_id: str, message: object) -> Receipt | None:
         """Send to one connection; ``None`` where there is none of that id (any more)."""
-        outcome = self.driver.publish_to_connection(connection_id, _message(message, "user_message"))
-        return None if isinstance(outcome, Refusal) else _receipt(outcome)
+        whole = _message(message, "user_message")
+        if connection_id not in self.driver.node:
+            return None
+        return _receipt(self.driver.publish_to_connection(connection_id, whole))
 
     async def send_to_user(self, user_id: str | int, message: object) -> Receipt:
         """Send to every connection of a user, of whom there may be none."""
         user = _checked(normalize_user_id(user_id))
         return _receipt(self.driver.publish_to_user(user, _message(message, "user_message")))
 
-    async def send_to_channel(self, channel: str, message: object) -> Receipt:
-        """Send to everybody in a channel."""
+    async def send_to_channel(self, channel: str, message: object, persist: bool = False) -> Receipt:
+        """Send to everybody in a channel.
+
+        Args:
+            channel: The channel.
+            message: What to say there.
+            persist: Whether it is kept for those who join later; that is ``"persistent": true`` in the message.
+        """
         _admitted(check_channel(channel))
-        return _receipt(self.driver.publish(channel, _message(message, "channel_message")))
+        whole = _message(message, "channel_message")
+        if persist:
+            whole["persistent"] = True
+        return _receipt(self.driver.publish(channel, whole))
 
     async def broadcast(self, message: object) -> Receipt:
         """Send to everybody."""
@@ -239,7 +269,7 @@ def _checked(value: str | Refusal) -> str:
 
 def _admitted(refusal: Refusal | None) -> None:
     if refusal is not None:
-        raise CommandError(refusal.code, refusal.message)
+        raise CommandError(refusal.code, refusal.message, refusal.retry_after)
 
 
 def _message(payload: object, default_type: str) -> Message:
@@ -253,5 +283,7 @@ def _message(payload: object, default_type: str) -> Message:
     return message
 
 
-def _receipt(published: Published) -> Receipt:
-    return {"id": published.id, "offset": published.offset, "epoch": published.epoch}
+def _receipt(outcome: Published | Refusal) -> Receipt:
+    if isinstance(outcome, Refusal):
+        raise CommandError(outcome.code, outcome.message, outcome.retry_after)
+    return {"id": outcome.id, "offset": outcome.offset, "epoch": outcome.epoch}

@@ -10,6 +10,8 @@ from starlette.responses import Response
 
 from rtcore import Refusal, encode
 
+from .unread_bodies import skip_body
+
 __all__ = [
     "RefusalError",
     "json_response",
@@ -27,11 +29,17 @@ _MESSAGES: Final = {
 
 
 class RefusalError(Exception):
-    """A request that is refused, on its way to the response that says so."""
+    """A request that is refused, on its way to the response that says so.
 
-    def __init__(self, refusal: Refusal) -> None:
+    Args:
+        refusal: Why.
+        unread: Whether it is refused whatever its body says, which has not been read.
+    """
+
+    def __init__(self, refusal: Refusal, *, unread: bool = False) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
+        self.unread = unread
 
 
 def json_response(content: dict[str, object], status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -44,13 +52,23 @@ def refusal_response(refusal: Refusal, headers: dict[str, str] | None = None) ->
     headers = dict(headers or {})
     if refusal.retry_after is not None:
         headers["retry-after"] = str(refusal.retry_after)
+    if refusal.status == 401:
+        # "The server generating a 401 response MUST send a WWW-Authenticate header field" (RFC 9110, section 15.5.2).
+        headers["www-authenticate"] = "Bearer"
     return json_response({"error": {"code": refusal.code, "message": refusal.message}}, refusal.status, headers)
 
 
 async def respond_to_refusal(request: Request, error: Exception) -> Response:
     """Turn a `RefusalError` into its response."""
     assert isinstance(error, RefusalError), "registered for nothing else"
-    return refusal_response(error.refusal)
+    if error.unread:
+        await skip_body(request.scope, request.receive)
+    headers = {}
+    if error.refusal.status == 408 and request.scope.get("http_version", "1.1").startswith("1"):
+        # "the server SHOULD send the "close" connection option [...] in the response, since 408 implies that the server
+        # has decided to close the connection rather than continue waiting." (RFC 9110, section 15.5.9)
+        headers["connection"] = "close"
+    return refusal_response(error.refusal, headers)
 
 
 async def respond_to_http_exception(request: Request, error: Exception) -> Response:

@@ -6,21 +6,25 @@ import asyncio
 import importlib
 import logging
 import os
+import resource
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Literal, TypeAlias
 
 import anyio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rtcore import RtcoreError
 from rtcore_transports import LifespanError, serve
 
 from .app import RealtimeApp
+from .hosting_error import HostingError
+from .tls import ServerTls
 
-__all__ = ["Beside", "HostingError", "ServerName", "load_app", "run_server"]
+__all__ = ["Beside", "ServerName", "load_app", "run_server"]
 
 _log = logging.getLogger("rtcore.hosting")
 
@@ -28,10 +32,6 @@ _HYPERCORN_GRACE: Final = 3.0
 
 #: What can serve.
 ServerName: TypeAlias = Literal["native", "hypercorn"]
-
-
-class HostingError(RtcoreError):
-    """The server cannot be started; the message says why."""
 
 
 class Beside:
@@ -87,8 +87,9 @@ async def run_server(
     server: ServerName,
     shutdown_timeout: float,
     announce: Callable[[str], None],
+    tls: ServerTls | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then stop cleanly.
+    """Serve until SIGTERM or SIGINT, then stop cleanly; on SIGHUP read certificates and keys anew.
 
     Args:
         realtime: The realtime system.
@@ -98,25 +99,36 @@ async def run_server(
         server: By what.
         shutdown_timeout: Seconds after which it ends whatever the clients do.
         announce: Called with the server's URL once it listens.
+        tls: Makes it HTTPS and WSS.
 
     Raises:
         HostingError: If it cannot listen, or `app` cannot start.
     """
     whole: ASGIApp = realtime if app is None else Beside(realtime, app)
+    signals = _Signals(realtime, tls)
+    _raise_file_limit()
     try:
         # Bound here, so that whichever server it is refuses in the same way, and listens before it is announced.
         with _bind(host, port) as sock:
-            url = _url(sock, realtime.prefix)
+            url = _url("http" if tls is None else "https", sock, realtime.prefix)
 
             def ready() -> None:
                 announce(url)
 
             if server == "native":
-                await _serve_native(realtime, whole, sock, shutdown_timeout, ready)
+                await _serve_native(realtime, whole, sock, shutdown_timeout, signals, ready, tls)
             else:
-                await _serve_hypercorn(realtime, whole, sock, shutdown_timeout, ready)
+                await _serve_hypercorn(realtime, whole, sock, shutdown_timeout, signals, ready, tls)
     except (OSError, LifespanError) as error:
         raise HostingError(f"cannot serve on {host}:{port}: {error}") from error
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files, of which each connection is one, as may be allowed without asking anybody."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Some systems have a limit of their own below a hard one that says "infinity".
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -124,23 +136,29 @@ def _bind(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=4096)
 
 
-def _url(sock: socket.socket, prefix: str) -> str:
+def _url(scheme: str, sock: socket.socket, prefix: str) -> str:
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}{prefix}" if ":" in host else f"http://{host}:{port}{prefix}"
+    return f"{scheme}://[{host}]:{port}{prefix}" if ":" in host else f"{scheme}://{host}:{port}{prefix}"
 
 
 async def _serve_native(
-    realtime: RealtimeApp, app: ASGIApp, sock: socket.socket, shutdown_timeout: float, ready: Callable[[], None]
+    realtime: RealtimeApp,
+    app: ASGIApp,
+    sock: socket.socket,
+    shutdown_timeout: float,
+    signals: _Signals,
+    ready: Callable[[], None],
+    tls: ServerTls | None,
 ) -> None:
     stop = anyio.Event()
     failure: LifespanError | None = None
     async with anyio.create_task_group() as tasks:
 
         async def watch() -> None:
-            await _signal(ready)
+            await signals.wait(ready)
             stop.set()
             # Asked twice, somebody does not want to wait.
-            await _signal()
+            await signals.wait()
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(watch)
@@ -150,6 +168,7 @@ async def _serve_native(
                 app=app,
                 sockets=[sock],
                 config=realtime.config,
+                ssl_context=None if tls is None else tls.context,
                 shutdown=stop,
                 shutdown_timeout=shutdown_timeout,
             )
@@ -162,13 +181,28 @@ async def _serve_native(
 
 
 async def _serve_hypercorn(
-    realtime: RealtimeApp, app: ASGIApp, sock: socket.socket, shutdown_timeout: float, ready: Callable[[], None]
+    realtime: RealtimeApp,
+    app: ASGIApp,
+    sock: socket.socket,
+    shutdown_timeout: float,
+    signals: _Signals,
+    ready: Callable[[], None],
+    tls: ServerTls | None,
 ) -> None:
     try:
         from hypercorn.config import Config
     except ImportError as error:
         raise HostingError("--server hypercorn needs hypercorn: pip install 'rtcore[hypercorn]'") from error
-    config = Config()
+
+    class TlsConfig(Config):
+        """Hypercorn's, but for its own way of making a context, which cannot be changed later."""
+
+        def create_ssl_context(self) -> ssl.SSLContext | None:
+            return None if tls is None else tls.lasting_context(self.alpn_protocols)
+
+    config = TlsConfig()
+    if tls is not None:
+        config.certfile, config.keyfile = str(tls.files.certificate), str(tls.files.key)
     # Detached, because it is hypercorn that closes it.
     config.bind = [f"fd://{sock.detach()}"]
     # It does not end the connection of a WebSocket that the application has closed, but waits this long for it.
@@ -179,7 +213,7 @@ async def _serve_hypercorn(
     config.loglevel = "WARNING"
 
     async def stopped() -> None:
-        await _signal(ready)
+        await signals.wait(ready)
         realtime.driver.drain()
 
     # Hypercorn's types say less than it takes: an application is an application. And it runs outside of any task group
@@ -195,11 +229,36 @@ async def _serve_hypercorn(
         await serve_on_trio(application, config, shutdown_trigger=stopped)
 
 
-async def _signal(ready: Callable[[], None] | None = None) -> None:
-    """Wait for SIGTERM or SIGINT; `ready` is called once they would be noticed."""
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        if ready is not None:
-            ready()
-        async for received in signals:
-            _log.info("stopping on %s", signal.Signals(received).name)
-            return
+class _Signals:
+    """What is done on signals.
+
+    Args:
+        realtime: Whose authenticator's keys may be read anew.
+        tls: Whose files are.
+    """
+
+    def __init__(self, realtime: RealtimeApp, tls: ServerTls | None) -> None:
+        reloads = (getattr(part, "reload", None) for part in (tls, realtime.driver.authenticator))
+        self._reloads: list[Callable[[], object]] = [reload for reload in reloads if reload is not None]
+
+    async def wait(self, ready: Callable[[], None] | None = None) -> None:
+        """Wait for SIGTERM or SIGINT, reading files anew on SIGHUP; `ready` is called once they would be noticed."""
+        # Without anything to read anew a hangup ends the server, as it ends any program.
+        hangup = [signal.SIGHUP] if self._reloads else []
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *hangup) as signals:
+            if ready is not None:
+                ready()
+            async for received in signals:
+                if received == signal.SIGHUP:
+                    self._reload()
+                else:
+                    _log.info("stopping on %s", signal.Signals(received).name)
+                    return
+
+    def _reload(self) -> None:
+        for reload in self._reloads:
+            try:
+                reload()
+            except Exception:
+                # Whatever it is, it goes on with what it has.
+                _log.exception("not everything has been read anew")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from collections.abc import Callable
 from typing import Final
 
 from starlette.requests import Request
@@ -10,17 +10,23 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rtcore import CloseCode, Message, NotificationMessage, Refusal
-from rtcore.channels import BROADCAST
-from rtcore.messages import RESERVED_EVENTS, RESERVED_TYPES, check_channel, decode_value, normalize_user_id, with_type
-from rtcore.router import Published
+from rtcore.channels import BROADCAST, connection_channel, user_channel
+from rtcore.messages import RESERVED_EVENTS, RESERVED_TYPES, check_channel, normalize_user_id, with_type
+from rtcore.permissions import Action, Identity
 from rtcore_transports import Driver
 
 from .errors import RefusalError, json_response, refusal_response
+from .guard import Guard
+from .http_bodies import BodyLimits, answer, read_json, receipt, refused
+from .metrics import CONTENT_TYPE, Exposition
 from .pages import CONTENT_TYPES, page
 
 __all__ = ["HttpApi"]
 
 _TARGETS: Final = ("channel", "user_id", "recipient_id", "connection_id")
+_HISTORY_NUMBERS: Final = ("limit", "after", "before")
+# Python refuses to convert thousands of them; no offset has so many.
+_MAX_DIGITS: Final = 18
 _NOTIFICATION_FIELDS: Final = ("title", "content", "type", "auto_hide", "duration")
 
 
@@ -29,106 +35,142 @@ class HttpApi:
 
     Args:
         driver: Whose node it publishes to and tells about.
-        max_body_size: The most bytes in the body of one request.
+        limits: What the body of a request may be.
     """
 
-    def __init__(self, driver: Driver, *, max_body_size: int) -> None:
+    def __init__(self, driver: Driver, *, limits: BodyLimits) -> None:
         self._driver = driver
-        self._max_body_size = max_body_size
+        self._limits = limits
+        self._exposition = Exposition(driver.stats)
 
-    def routes(self) -> list[Route]:
+    def routes(self, guard: Guard) -> list[Route]:
         """Return all routes, below the prefix."""
+        route = guard.route
         return [
-            Route("/send", self.send, methods=["POST"]),
-            Route("/broadcast", self.broadcast, methods=["POST"]),
-            Route("/notifications/send", self.notify_user, methods=["POST"]),
-            Route("/notifications/channel", self.notify_channel, methods=["POST"]),
-            Route("/notifications/broadcast", self.notify_everybody, methods=["POST"]),
-            Route("/channels", self.channels),
-            Route("/channels/{channel:path}/presence", self.presence),
-            Route("/connections", self.connections),
-            Route("/connections/{connection_id}", self.close_connection, methods=["DELETE"]),
-            Route("/stats", self.stats),
-            Route("/health", self.health),
-            Route("/test", self.test_page),
-            Route("/sse-test", self.sse_test_page),
-            Route("/assets/{name}", self.asset),
+            route("/send", {"POST": self.send}),
+            route("/broadcast", {"POST": self.broadcast}),
+            route("/notifications/send", {"POST": self.notify_user}),
+            route("/notifications/channel", {"POST": self.notify_channel}),
+            route("/notifications/broadcast", {"POST": self.notify_everybody}),
+            route("/channels", {"GET": self.channels}),
+            route("/channels/{channel:path}/history", {"GET": self.history}),
+            route("/channels/{channel:path}/presence", {"GET": self.presence}),
+            route("/connections", {"GET": self.connections}),
+            route("/connections/{connection_id}", {"DELETE": self.close_connection}),
+            route("/tokens/revoke", {"POST": self.revoke}),
+            route("/stats", {"GET": self.stats}),
+            route("/metrics", {"GET": self.metrics}),
+            route("/health", {"GET": self.health}),
+            route("/test", {"GET": self.test_page}),
+            route("/sse-test", {"GET": self.sse_test_page}),
+            route("/assets/{name}", {"GET": self.asset}),
         ]
 
     # Publishing
 
-    async def send(self, request: Request) -> Response:
+    async def send(self, request: Request, sender: Identity) -> Response:
         """POST /send: one message to a channel, a user or a connection."""
-        body = await self._body(request)
+        body = await read_json(request, self._limits)
         fields = body if isinstance(body, dict) else {}
         targets = [name for name in _TARGETS if fields.get(name) is not None]
         if len(targets) != 1:
-            raise _refused("missing_target", "name one target: 'channel', 'user_id' or 'connection_id'")
+            raise refused("missing_target", "name one target: 'channel', 'user_id' or 'connection_id'")
         target = fields[targets[0]]
         if targets[0] == "channel":
             message = _publishable(body, "channel_message")
-            return _receipt(self._driver.publish(str(target), message))
+            return await self._publish(str(target), message, sender)
         message = _publishable(body, "user_message")
         if targets[0] == "connection_id":
-            outcome = self._driver.publish_to_connection(str(target), message)
-            if isinstance(outcome, Refusal):
-                raise RefusalError(outcome)
-            return _receipt(outcome)
-        return _receipt(self._driver.publish_to_user(_user_id(target), message))
+            return await self._publish(connection_channel(str(target)), message, sender)
+        return await self._publish(user_channel(_user_id(target)), message, sender)
 
-    async def broadcast(self, request: Request) -> Response:
+    async def broadcast(self, request: Request, sender: Identity) -> Response:
         """POST /broadcast: one message to everybody."""
-        message = _publishable(await self._body(request), "broadcast")
-        return _receipt(self._driver.publish(BROADCAST, message))
+        message = _publishable(await read_json(request, self._limits), "broadcast")
+        return await self._publish(BROADCAST, message, sender)
 
-    async def notify_user(self, request: Request) -> Response:
+    async def notify_user(self, request: Request, sender: Identity) -> Response:
         """POST /notifications/send: a notification to ``user_id``."""
-        body = await self._body(request)
-        message = _notification(body)
-        return _receipt(self._driver.publish_to_user(_user_id(_field(body, "user_id")), message))
+        body = await read_json(request, self._limits)
+        user_id = _user_id(_field(body, "user_id"))
+        return await self._publish(user_channel(user_id), _notification(body), sender)
 
-    async def notify_channel(self, request: Request) -> Response:
+    async def notify_channel(self, request: Request, sender: Identity) -> Response:
         """POST /notifications/channel: a notification to ``channel``."""
-        body = await self._body(request)
+        body = await read_json(request, self._limits)
         channel = _field(body, "channel")
         if refusal := check_channel(channel):
             raise RefusalError(refusal)
         message = {**_notification(body), "channel": channel}
-        return _receipt(self._driver.publish(str(channel), message))
+        return await self._publish(str(channel), message, sender)
 
-    async def notify_everybody(self, request: Request) -> Response:
+    async def notify_everybody(self, request: Request, sender: Identity) -> Response:
         """POST /notifications/broadcast: a notification to everybody."""
-        return _receipt(self._driver.publish(BROADCAST, _notification(await self._body(request))))
+        message = _notification(await read_json(request, self._limits))
+        return await self._publish(BROADCAST, message, sender)
 
     # Looking and closing
 
-    async def channels(self, request: Request) -> Response:
-        """GET /channels: the channels in use."""
-        return json_response({"channels": self._driver.node.channels()})
+    async def channels(self, request: Request, asker: Identity) -> Response:
+        """GET /channels: the channels in use that one may join."""
+        driver = self._driver
+        driver.catch_up()
+        channels = driver.node.channels(asker=asker)
+        if Action.SUBSCRIBE in driver.hooks and not asker.grant.admin:
+            names = [str(channel["channel"]) for channel in channels]
+            denied = await driver.gatekeeper.consult_all(asker, names)
+            channels = [channel for channel in channels if channel["channel"] not in denied]
+        return json_response({"channels": channels})
 
-    async def presence(self, request: Request) -> Response:
+    async def history(self, request: Request, asker: Identity) -> Response:
+        """GET /channels/{channel}/history: what was said; query ``limit``, ``after`` or ``before``, ``epoch``."""
+        query = request.query_params
+        data: Message = {"channel": request.path_params["channel"], "epoch": query.get("epoch")}
+        for name in _HISTORY_NUMBERS:
+            if name in query:
+                data[name] = _number(query[name])
+        return await self._answer_about(
+            request.path_params["channel"], asker, lambda: self._driver.history(data, asker=asker)
+        )
+
+    async def presence(self, request: Request, asker: Identity) -> Response:
         """GET /channels/{channel}/presence: who is there."""
         channel = request.path_params["channel"]
         if refusal := check_channel(channel):
             raise RefusalError(refusal)
-        return json_response(self._driver.node.presence(channel))
+        self._driver.catch_up()
+        return await self._answer_about(channel, asker, lambda: self._driver.node.presence(channel, asker=asker))
 
-    async def connections(self, request: Request) -> Response:
+    async def connections(self, request: Request, asker: Identity) -> Response:
         """GET /connections: all connections."""
         return json_response({"connections": self._driver.node.connections()})
 
-    async def close_connection(self, request: Request) -> Response:
+    async def close_connection(self, request: Request, asker: Identity) -> Response:
         """DELETE /connections/{connection_id}: close one by force; it is told not to come back."""
         connection_id = request.path_params["connection_id"]
         if not self._driver.close(connection_id, CloseCode.NORMAL_CLOSURE, "closed by the server's operator"):
-            raise _refused("not_found", f"there is no connection {connection_id!r}", status=404)
+            raise refused("not_found", f"there is no connection {connection_id!r}", status=404)
         return json_response({"connection_id": connection_id, "closed": True})
 
-    async def stats(self, request: Request) -> Response:
+    async def revoke(self, request: Request, asker: Identity) -> Response:
+        """POST /tokens/revoke: refuse tokens from now on, and close the connections that came with them."""
+        body = await read_json(request, self._limits)
+        if not isinstance(body, dict):
+            raise refused("invalid_revocation", "a revocation is an object that says which tokens it is about")
+        closed = self._driver.revoke(body)
+        if isinstance(closed, Refusal):
+            raise RefusalError(closed)
+        return json_response({"closed": closed})
+
+    async def stats(self, request: Request, asker: Identity) -> Response:
         """GET /stats: counts."""
         return json_response(self._driver.stats())
 
-    async def health(self, request: Request) -> Response:
+    async def metrics(self, request: Request, asker: Identity) -> Response:
+        """GET /metrics: the counts as Prometheus reads them."""
+        return Response(self._exposition.text(), headers={"content-type": CONTENT_TYPE})
+
+    async def health(self, request: Request, asker: Identity) -> Response:
         """GET /health: 200 while the server takes connections, 503 once it is about to stop."""
         if self._driver.node.draining:
             return refusal_response(
@@ -138,38 +180,31 @@ class HttpApi:
 
     # Test pages
 
-    async def test_page(self, request: Request) -> Response:
+    async def test_page(self, request: Request, asker: Identity) -> Response:
         """GET /test: the WebSocket test page."""
         return _page("test.html")
 
-    async def sse_test_page(self, request: Request) -> Response:
+    async def sse_test_page(self, request: Request, asker: Identity) -> Response:
         """GET /sse-test: the event stream test page."""
         return _page("sse-test.html")
 
-    async def asset(self, request: Request) -> Response:
+    async def asset(self, request: Request, asker: Identity) -> Response:
         """GET /assets/{name}: what the test pages load."""
         return _page(request.path_params["name"])
 
-    async def _body(self, request: Request) -> object:
-        """Return the JSON of a request's body, any value."""
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise _refused("unsupported_media_type", "send the header 'Content-Type: application/json'", status=415)
-        body = bytearray()
-        async with aclosing(request.stream()) as chunks:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > self._max_body_size:
-                    limit = self._max_body_size
-                    raise _refused("body_too_large", f"a request's body has at most {limit} bytes", status=413)
-        value = decode_value(bytes(body))
-        if isinstance(value, Refusal):
-            raise RefusalError(value)
-        return value
+    async def _publish(self, channel: str, message: Message, sender: Identity) -> Response:
+        self._driver.catch_up()
+        return receipt(await self._driver.publish_by(sender, channel, message))
 
+    async def _answer_about(self, channel: str, asker: Identity, tell: Callable[[], Message | Refusal]) -> Response:
+        """Answer what somebody asks about a channel, if the application lets them join it, where it wants to be asked.
 
-def _refused(code: str, message: str, status: int = 422) -> RefusalError:
-    return RefusalError(Refusal(code, message, status))
+        What they are allowed is decided by `tell` before it is asked, and again after.
+        """
+        told = tell()
+        if not isinstance(told, Refusal) and Action.SUBSCRIBE in self._driver.hooks:
+            told = await self._driver.gatekeeper.consult(Action.SUBSCRIBE, asker, channel) or tell()
+        return answer(told)
 
 
 def _publishable(body: object, default_type: str) -> Message:
@@ -178,19 +213,17 @@ def _publishable(body: object, default_type: str) -> Message:
         raise RefusalError(message)
     kind = message["type"]
     if kind in (RESERVED_TYPES | {"command"}) - {default_type}:
-        raise _refused(
-            "reserved_type", f"messages of type {kind!r} come from the server only: choose another type", 403
-        )
+        raise refused("reserved_type", f"messages of type {kind!r} come from the server only: choose another type", 403)
     if message.get("event") in RESERVED_EVENTS:
         event = message["event"]
-        raise _refused("reserved_event", f"events named {event!r} come from the server only: choose another name", 403)
+        raise refused("reserved_event", f"events named {event!r} come from the server only: choose another name", 403)
     return message
 
 
 def _field(body: object, name: str) -> object:
     value = body.get(name) if isinstance(body, dict) else None
     if value is None:
-        raise _refused("missing_target", f"name the {name!r} it is for")
+        raise refused("missing_target", f"name the {name!r} it is for")
     return value
 
 
@@ -203,21 +236,22 @@ def _user_id(value: object) -> str:
 
 def _notification(body: object) -> Message:
     if not isinstance(body, dict):
-        raise _refused("invalid_notification", "a notification is an object with 'title' and 'content'")
+        raise refused("invalid_notification", "a notification is an object with 'title' and 'content'")
     try:
         fields = {name: body[name] for name in _NOTIFICATION_FIELDS if name in body}
         return NotificationMessage(**fields).to_message()
     except (TypeError, ValueError) as error:
         # The first argument of attrs' errors is what people may read.
-        raise _refused("invalid_notification", f"a notification is wrong: {error.args[0]}") from None
+        raise refused("invalid_notification", f"a notification is wrong: {error.args[0]}") from None
 
 
-def _receipt(published: Published) -> Response:
-    return json_response({"id": published.id, "offset": published.offset, "epoch": published.epoch})
+def _number(text: str) -> int | str:
+    """Return the whole number that a field of a query is; what is none stays as it is, to be refused."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else text
 
 
 def _page(name: str) -> Response:
     if name not in CONTENT_TYPES:
-        raise _refused("not_found", f"there is no asset {name!r}", status=404)
+        raise refused("not_found", f"there is no asset {name!r}", status=404)
     headers = {"cache-control": "no-cache", "x-content-type-options": "nosniff"}
     return Response(page(name), headers=headers, media_type=CONTENT_TYPES[name])

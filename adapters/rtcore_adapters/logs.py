@@ -16,7 +16,7 @@ from typing import Final, Literal, TextIO
 import structlog
 from structlog.typing import Processor
 
-__all__ = ["configure_logging", "redact"]
+__all__ = ["RedactingFilter", "configure_logging", "redact"]
 
 _ROOT: Final = logging.getLogger("rtcore")
 
@@ -27,18 +27,27 @@ _ROOT.addHandler(logging.NullHandler())
 _REDACTED: Final = "[redacted]"
 
 # The names under which a secret is passed: in a query, in JSON (quotes may be escaped where JSON is inside
-# a string of JSON) and in a header.
-_SECRET_NAME: Final = r"(?:token|api[_-]?key|authorization|password|secret)"
+# a string of JSON) or a tuple of bytes, and in a header.
+_SECRET_NAME: Final = r"(?:token|api[_-]?keys?|authorization|password|secret(?:[_-]?key)?|session)"
+_HEADER_NAME: Final = r"(?:(?:proxy-)?authorization|(?:x-)?api-?key|(?:set-)?cookie)"
 _SECRETS: Final = re.compile(
     rf"""
     (?P<query> {_SECRET_NAME} (?:=|%3d) ) [^&\s"'\\#<>]+
-    | (?P<json> {_SECRET_NAME} \\*["'] \s*:\s* \\*["'] ) [^"'\\]+
+    | (?P<json> {_SECRET_NAME} \\*["'] \s*[:,]\s* b?\\*["'] ) [^"'\\]+
+    | (?P<line> \b {_HEADER_NAME} : [ \t]* ) [^\s"'\\] [^\r\n"'\\]*
     | (?P<header> \b bearer \s+ ) [A-Za-z0-9._~+/=-]+
+    | (?P<url> :// [^\s/:@"'\\?#]* : ) [^\s/@"'\\]+ (?=@)
     | \b eyJ[A-Za-z0-9_-]+ \. [A-Za-z0-9_-]+ \. [A-Za-z0-9_-]*  # a JWT, wherever it stands
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_SECRET_FIELD: Final = re.compile(rf"{_SECRET_NAME}$", re.IGNORECASE)
+_SECRET_FIELD: Final = re.compile(rf"{_SECRET_NAME}$|^{_HEADER_NAME}$", re.IGNORECASE)
+
+# Hosts write lines about requests by loggers of their own, which may have handlers of their own.
+_HOSTS: Final = (
+    *("uvicorn", "uvicorn.access", "uvicorn.error", "uvicorn.asgi"),
+    *("hypercorn.access", "hypercorn.error"),
+)
 
 
 def redact(text: str) -> str:
@@ -47,7 +56,34 @@ def redact(text: str) -> str:
 
 
 def _keep_the_name(found: re.Match[str]) -> str:
-    return f"{found['query'] or found['json'] or found['header'] or ''}{_REDACTED}"
+    return f"{found[found.lastgroup] if found.lastgroup else ''}{_REDACTED}"
+
+
+class RedactingFilter(logging.Filter):
+    """Takes the secrets out of records, for loggers and handlers that are not ours.
+
+    What a record says is redacted when it is made, so that any formatter shows it so: message, arguments and traceback.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Redact `record`; all of them pass."""
+        # Formatters of access lines read single arguments, so as many as possible stay as they are.
+        if isinstance(record.args, tuple):
+            record.args = tuple(redact(arg) if isinstance(arg, str) else arg for arg in record.args)
+        try:
+            said = record.getMessage()
+        except Exception:
+            # The arguments do not fit. `logging` would say so, and print them.
+            said, record.msg, record.args = "", redact(str(record.msg)), None
+        if (safe := redact(said)) != said:
+            record.msg, record.args = safe, None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = _TRACEBACKS.formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = redact(record.exc_text)
+        if record.stack_info:
+            record.stack_info = redact(record.stack_info)
+        return True
 
 
 def _tidy(logger: object, method: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:
@@ -71,6 +107,10 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
         return redact(super().format(record))
 
 
+_TRACEBACKS: Final = logging.Formatter()
+_FILTER: Final = RedactingFilter()
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     """Ours, so that configuring again replaces it and leaves the application's handlers alone."""
 
@@ -80,7 +120,8 @@ def configure_logging(
 ) -> None:
     """Write log records to stderr: ours from `level` on, those of other libraries from WARNING on.
 
-    Calling it again replaces what the last call set up.
+    What uvicorn and hypercorn log, lines about requests included, is redacted whoever writes it. Calling it again
+    replaces what the last call set up.
 
     Args:
         level: A level of `logging`, by number or by name in either case.
@@ -125,3 +166,6 @@ def configure_logging(
     for old in [old for old in everything.handlers if isinstance(old, _Handler)]:
         everything.removeHandler(old)
     everything.addHandler(handler)
+    for name in _HOSTS:
+        # Once and for all: what has been added is not added again.
+        logging.getLogger(name).addFilter(_FILTER)

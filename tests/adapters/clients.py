@@ -102,11 +102,12 @@ class Stream:
     """A client of an event stream, on a library that is not ours, and a parser that is as simple as can be.
 
     Attributes:
-        events: What was read so far, as fields and their values; comments left out.
+        last_event_id: What to resume after.
     """
 
     def __init__(self, response: httpx2.Response) -> None:
         self.response = response
+        self.last_event_id = ""
         assert response.status_code == 200, response.read()
         self._lines = _lines(response)
         self.retry = self.next_event()
@@ -115,10 +116,11 @@ class Stream:
         self.connection_id = str(self.connected["connection_id"])
 
     def next_event(self) -> dict[str, str]:
-        """Return the fields of the next event."""
+        """Return the fields of the next event, or of the next block without one."""
         fields: dict[str, str] = {}
         for line in self._lines:
             if not line and fields:
+                self.last_event_id = fields.get("id", self.last_event_id)
                 return fields
             name, _, value = line.partition(": ")
             if name:
@@ -127,7 +129,8 @@ class Stream:
 
     def hear(self) -> dict[str, Any]:
         """Return the message of the next event; named ones tell their name in ``"$event"``."""
-        fields = self.next_event()
+        while "data" not in (fields := self.next_event()):
+            pass
         message: dict[str, Any] = json.loads(fields["data"])
         if "event" in fields:
             message["$event"] = fields["event"]

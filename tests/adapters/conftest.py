@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
@@ -15,13 +17,16 @@ from .hosting import HOSTS, Host, HostKind, errors_of_ours, run_host
 #: Small, so that tests of the limit are.
 MAX_MESSAGE_SIZE = 2**16
 
+_ROOMS: Final = itertools.count()
+
 
 @pytest.fixture(scope="module", params=HOSTS, ids=str)
 def running_host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """Run a host of each kind, on which anybody may come and say who they are."""
     kind: HostKind = request.param
     settings = Settings(
-        realtime=RealtimeSettings(allow_anonymous=True),
+        # Whoever is gone is gone at once: else users of tests before would still be there.
+        realtime=RealtimeSettings(allow_anonymous=True, presence_grace=0.0),
         websocket=WebSocketSettings(max_message_size=MAX_MESSAGE_SIZE),
     )
     with run_host(kind, settings) as running:
@@ -33,6 +38,12 @@ def host(running_host: Host) -> Host:
     """Return a host to which nobody is connected."""
     running_host.wait_until_empty()
     return running_host
+
+
+@pytest.fixture
+def room() -> str:
+    """Return the id of a room that no other test uses, and that needs escaping in a path."""
+    return f"room/{next(_ROOMS)}"
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, Final
 
 import pytest
@@ -15,14 +15,18 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from rtcore import CommandError
+from rtcore import CommandError, Credential, Grant, permissions
 from rtcore_adapters import ConnectionManager, Settings
-from rtcore_adapters.settings import RealtimeSettings
+from rtcore_adapters.settings import NamespaceSettings, RealtimeSettings
 
 from .clients import Client
 from .hosting import HOSTS, Host, HostKind, run_host
 
-SETTINGS: Final = Settings(realtime=RealtimeSettings(max_connections=4))
+SETTINGS: Final = Settings(
+    realtime=RealtimeSettings(
+        max_connections=4, namespaces=(NamespaceSettings(pattern="small:*", max_message_size=100),)
+    )
+)
 
 
 def in_fastapi(manager: ConnectionManager) -> ASGIApp:
@@ -205,6 +209,55 @@ def test_an_event_stream_that_comes_back(own: Own) -> None:
         assert new.hear_type("user_message")["data"] == 1
 
 
+def test_an_event_stream_that_goes_on_where_it_was(own: Own) -> None:
+    with own.stream("one") as stream:
+        own.call(own.manager.send_to_channel, "news", {"data": 1})
+        assert stream.hear_type("channel_message")["data"] == 1
+        own.host.http.headers["Last-Event-ID"] = stream.last_event_id
+    own.wait_for_stats(total_connections=0)
+    own.call(own.manager.send_to_user, 5, {"data": 2})
+    own.call(own.manager.send_to_channel, "news", {"data": 3})
+    try:
+        with own.stream("one") as stream:
+            assert stream.connected["recovered"] is True
+            assert [stream.hear()["data"] for _ in range(2)] == [2, 3]
+    finally:
+        del own.host.http.headers["Last-Event-ID"]
+
+
+def test_what_is_kept_for_later_joiners(own: Own) -> None:
+    receipt = own.call(own.manager.send_to_channel, "kept", {"data": 1}, True)
+    own.call(own.manager.send_to_channel, "kept", {"data": 2}, False)
+    with own.client("one") as client:
+        own.call(own.manager.subscribe_to_channel, "one", "kept")
+        message = client.hear()
+        assert (message["data"], message["persistent"], message["meta"]["id"]) == (1, True, receipt["id"])
+        own.call(own.manager.send_to_channel, "kept", {"data": 3})
+        assert client.hear()["data"] == 3
+
+
+def test_what_a_connection_is_allowed(own: Own) -> None:
+    sent: list[dict[str, object]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(dict(message))
+
+    only = permissions.Scope(("a",), exclusive=True)
+    own.call(own.manager.connect_websocket, send, "bare", "ann", Grant(subscribe=only))
+    own.call(own.manager.subscribe_to_channel, "bare", "a")
+    with pytest.raises(CommandError) as refused:
+        own.call(own.manager.subscribe_to_channel, "bare", "b")
+    assert refused.value.code == "subscribe_denied"
+    own.call(own.manager.disconnect_websocket, "bare")
+    assert sent[-1]["type"] == "websocket.close"
+    ended = Grant(credential=Credential.TOKEN, expires_at=1.0)
+    with pytest.raises(CommandError) as refused:
+        own.call(own.manager.connect_websocket, send, "bare", "ann", ended)
+    assert refused.value.code == "token_expired"
+    response = own.call(own.manager.connect_event_stream, "bare", "ann", (), ended)
+    assert response.status_code == 401
+
+
 def test_full(own: Own) -> None:
     with own.client("1"), own.client("2"), own.client("3"), own.client("4"):
         response = own.host.http.get("/own/events/5")
@@ -227,6 +280,7 @@ def test_full(own: Own) -> None:
         ("send_to_user", (1.5, {}), "invalid_user_id"),
         ("send_to_channel", ("news", {"type": 5}), "invalid_type"),
         ("send_to_channel", ("news", {"data": object()}), "invalid_message"),
+        ("send_to_channel", ("small:room", "x" * 100), "message_too_large"),
         ("broadcast", ({"event": "a\nb"},), "invalid_event"),
     ],
 )

@@ -116,6 +116,7 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         url = f"ws://127.0.0.1:{port}/realtime/ws?channel=pair"
         one = Client(stack.enter_context(connect(url, proxy=None, compression=None)))
         two = Client(stack.enter_context(connect(url, proxy=None, compression=None)))
+        assert one.ask("join_room", room_id="a", peer_id="c")["ok"] is True
         running = Target(process, log, port, (one, two))
         running.check()
         before = running.memory()
@@ -141,7 +142,21 @@ def split(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> list[bytes]:
 # HTTP
 
 _paths = st.sampled_from(
-    ["/", "*", "/realtime/ws", "/realtime/events", "/realtime/send", "/realtime/stats", "/x%00%ff"]
+    [
+        "/",
+        "*",
+        "/realtime/ws",
+        "/realtime/events",
+        "/realtime/send",
+        "/realtime/stats",
+        "/realtime/webrtc/rooms",
+        "/realtime/webrtc/rooms/a",
+        "/realtime/webrtc/rooms/%ff%2f",
+        "/realtime/webrtc/signal",
+        "/realtime/webrtc/signaling",
+        "/realtime/webrtc/ice-servers",
+        "/x%00%ff",
+    ]
 )
 _fields = st.sampled_from(
     [
@@ -161,10 +176,12 @@ _fields = st.sampled_from(
         "Last-Event-ID: \x80",
     ]
 )
-_queries = st.sampled_from(["", "?channel=a", "?channel=%ff", "?user_id=%00", "?channel", "?" + "&" * 3000])
+_queries = st.sampled_from(
+    ["", "?channel=a", "?channel=%ff", "?user_id=%00", "?channel", "?room_id=a", "?room_id=%00", "?" + "&" * 3000]
+)
 _requests = st.builds(
     lambda method, path, query, fields, body: get(path + query, *fields, method=method) + body,
-    st.sampled_from(["GET", "POST", "HEAD", "OPTIONS", "DELETE", "CONNECT"]),
+    st.sampled_from(["GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE", "CONNECT"]),
     _paths,
     _queries,
     st.lists(_fields, max_size=6),
@@ -205,6 +222,46 @@ _payloads = st.one_of(
         [b"[" * 50_000, b'{"a":' * 10_000, b'"\\ud800"', b'{"type":"a","channel":"\\ud800"}', b"x" * 65_537]
     ),
 )
+# Signals, and what leads to them
+
+_names = st.one_of(st.sampled_from(["a", "b", "c"]), st.sampled_from(["a", "b", "c"]), _values)
+_room_commands = st.builds(
+    lambda name, data, extra: {"type": "command", "command": name, "data": data, **extra},
+    st.sampled_from(["create_room", "join_room", "leave_room", "get_rooms"]),
+    st.fixed_dictionaries(
+        {"room_id": _names},
+        optional={
+            "peer_id": _names,
+            "instance": _names,
+            "metadata": _values,
+            "rollback": _scalars,
+            "max_participants": _scalars,
+            "since": st.one_of(_values, st.fixed_dictionaries({"epoch": _scalars, "offset": _scalars})),
+        },
+    ),
+    st.fixed_dictionaries({}, optional={"id": _scalars}),
+)
+_signals = st.fixed_dictionaries(
+    {"signal_type": st.one_of(st.sampled_from(["offer", "answer", "ice-candidate", "bye"]), _values)},
+    optional={
+        "type": st.one_of(st.just("webrtc_signal"), _scalars),
+        "target_peer_id": _names,
+        "target_instance": _names,
+        "peer_id": _names,
+        "room_id": _names,
+        "negotiation": _names,
+        "sdp": st.one_of(st.just("v=0"), _values),
+        "ice_candidate": st.one_of(st.just({"candidate": ""}), _values),
+        "id": _scalars,
+        "channel": _scalars.filter(lambda channel: channel != "pair"),
+    },
+)
+# What gets through: one of the pair is there, as "c".
+_passed = st.fixed_dictionaries(
+    {"signal_type": st.just("offer"), "target_peer_id": st.just("c"), "sdp": st.just("v=0")}, optional={"x": _values}
+)
+_said = st.one_of(_room_commands, _signals, _passed).map(lambda message: masked_frame(json.dumps(message).encode()))
+
 _well_formed = st.builds(masked_frame, _payloads, st.sampled_from([0, 1, 1, 1, 2, 8, 9, 10]))
 _frames = st.one_of(
     _well_formed,
@@ -236,4 +293,17 @@ def test_what_follows_a_handshake(target: Target, pieces: list[bytes], at_once: 
     handshake = raw_upgrade("/realtime/ws?channel=a&user_id=b")
     pieces = [handshake + pieces[0], *pieces[1:]] if at_once and pieces else [handshake, *pieces]
     target.hit(pieces, ending)
+    target.check()
+
+
+@_live
+@given(
+    st.lists(_said, max_size=8),
+    st.sampled_from(["", "room_id=a&peer_id=a", "room_id=a&peer_id=b&session=s&instance=i", "room_id=b"]),
+    st.sampled_from(["", "&last_event_id=x", "&last_event_id=a-1", "&user_id=b"]),
+    endings,
+)
+def test_what_peers_may_say(target: Target, frames: list[bytes], room: str, more: str, ending: str) -> None:
+    handshake = raw_upgrade(f"/realtime/webrtc/signaling?{room}{more}")
+    target.hit([handshake, *frames], ending)
     target.check()

@@ -7,10 +7,12 @@ import json
 import httpx2
 import pytest
 
+from rtcore_adapters import Settings
 from rtcore_adapters.pages import CONTENT_TYPES
+from rtcore_adapters.settings import RealtimeSettings
 
 from .conftest import MAX_MESSAGE_SIZE
-from .hosting import Host
+from .hosting import HOSTS, Host, HostKind, run_host
 
 
 def assert_refused(response: httpx2.Response, status: int, code: str) -> None:
@@ -206,6 +208,20 @@ def test_channels_presence_and_connections(host: Host) -> None:
         assert connections[0]["transport"] == "websocket"
         assert connections[0]["channels"] == ["a/b", "c"]
         assert isinstance(connections[0]["connected_at"], int)
+
+
+@pytest.mark.parametrize("kind", HOSTS, ids=str)
+def test_whoever_does_not_come_back_is_not_present(kind: HostKind) -> None:
+    """Though nobody is connected, whose presence would keep the server awake."""
+    realtime = RealtimeSettings(allow_anonymous=True, presence_grace=0.2)
+    with run_host(kind, Settings(realtime=realtime)) as host:
+        with host.client("user_id=ann&channel=chat") as ann:
+            there = [{"user_id": "ann", "connection_id": ann.connection_id}]
+            assert host.http.get("/channels/chat/presence").json()["users"] == there
+        gone = {"channel": "chat", "count": 0, "users": []}
+        # Nothing else is asked, which would have the server look at the clock.
+        host.wait_for(lambda: host.http.get("/channels/chat/presence").json() == gone)
+        assert host.http.get("/channels").json() == {"channels": []}
 
 
 def test_a_channel_that_cannot_be(host: Host) -> None:

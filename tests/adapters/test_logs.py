@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtcore_adapters.logs import configure_logging, redact
+from rtcore_adapters.logs import RedactingFilter, configure_logging, redact
 
 log = logging.getLogger("rtcore.test")
 
@@ -148,7 +148,18 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl-_"
         ('{"token":"abc","a":1}', '{"token":"[redacted]","a":1}'),
         (r'"{\"token\": \"abc\"}"', r'"{\"token\": \"[redacted]\"}"'),
         ("{'api_key': 'abc'}", "{'api_key': '[redacted]'}"),
-        ("Authorization: Bearer abc.d==", "Authorization: Bearer [redacted]"),
+        ("?session=abc&a=1", "?session=[redacted]&a=1"),
+        ("session_epoch=5 sessions=2", "session_epoch=5 sessions=2"),
+        ('{"session": "abc"}', '{"session": "[redacted]"}'),
+        ("WS_JWT_SECRET_KEY=abc WS_API_KEYS=abc,def", "WS_JWT_SECRET_KEY=[redacted] WS_API_KEYS=[redacted]"),
+        ("(b'x-api-key', b'abc')", "(b'x-api-key', b'[redacted]')"),
+        ("Authorization: Bearer abc.d==", "Authorization: [redacted]"),
+        ("authorization: Basic dXNlcjpwYXNz\r\nhost: a", "authorization: [redacted]\r\nhost: a"),
+        ("X-API-Key: abc", "X-API-Key: [redacted]"),
+        ("Cookie: a=b; token=c", "Cookie: [redacted]"),
+        ("'Bearer abc.d=='", "'Bearer [redacted]'"),
+        ("redis://ann:abc@localhost/0", "redis://ann:[redacted]@localhost/0"),
+        ("http://localhost:8000/a@b", "http://localhost:8000/a@b"),
         (f"got {JWT}.", "got [redacted]."),
         ("a token is missing; tokens=2", "a token is missing; tokens=2"),
         ("channel=chat&user_id=ann", "channel=chat&user_id=ann"),
@@ -164,3 +175,56 @@ def test_redacting_keeps_json_whole(document: dict[str, str]) -> None:
     once = json.dumps(document)
     assert json.loads(redact(once)).keys() == document.keys()
     assert isinstance(json.loads(redact(json.dumps({"event": once}))), dict)
+
+
+HOSTS = ["uvicorn.access", "uvicorn.error", "hypercorn.access", "hypercorn.error"]
+
+
+@pytest.fixture
+def host_loggers() -> Iterator[dict[str, io.StringIO]]:
+    """Loggers of hosts that write by handlers of their own, and what they write."""
+    streams: dict[str, io.StringIO] = {}
+    for name in HOSTS:
+        logger, streams[name] = logging.getLogger(name), io.StringIO()
+        logger.addHandler(logging.StreamHandler(streams[name]))
+        logger.setLevel(logging.DEBUG)
+    configure_logging(stream=io.StringIO())
+    yield streams
+    for name in HOSTS:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.filters.clear()
+        logger.setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_what_hosts_write_by_themselves_is_redacted(name: str, host_loggers: dict[str, io.StringIO]) -> None:
+    logger, stream = logging.getLogger(name), host_loggers[name]
+    logger.info("GET %s %d", "/ws?token=s3cret&a=1", 101)
+    logger.info("%(line)s", {"line": "GET /ws?api_key=s3cret&a=2"})
+    logger.info("token=%s a=3", "s3cret")
+    logger.info("%r a=4", [(b"authorization", b"Bearer s3cret")])
+    logger.info("token=s3cret %s %s a=5", "Bearer s3cret")
+    try:
+        raise ValueError("session=s3cret a=6")
+    except ValueError:
+        logger.exception("a=7", stack_info=True)
+    said = stream.getvalue()
+    assert "s3cret" not in said
+    assert [f"a={number}" in said for number in range(1, 8)] == [True] * 7
+
+
+def test_access_lines_of_uvicorn_keep_their_parts(host_loggers: dict[str, io.StringIO]) -> None:
+    from uvicorn.logging import AccessFormatter
+
+    logger = logging.getLogger("uvicorn.access")
+    logger.handlers[0].setFormatter(
+        AccessFormatter("%(client_addr)s %(request_line)s %(status_code)s", use_colors=False)
+    )
+    logger.info('%s - "%s %s HTTP/%s" %d', "127.0.0.1:5", "GET", "/ws?token=s3cret&a=1", "1.1", 200)
+    assert host_loggers["uvicorn.access"].getvalue() == "127.0.0.1:5 GET /ws?token=[redacted]&a=1 HTTP/1.1 200 OK\n"
+
+
+def test_the_filter_of_the_hosts_is_added_once(host_loggers: dict[str, io.StringIO]) -> None:
+    configure_logging(stream=io.StringIO())
+    assert [type(each) for each in logging.getLogger("uvicorn.access").filters] == [RedactingFilter]

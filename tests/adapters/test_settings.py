@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,21 +14,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtcore import NodeConfig, RouterConfig, RtcoreError, WebSocketConfig
+from rtcore import RtcoreError
+from rtcore.namespaces import SlowConsumer
 from rtcore_adapters.settings import (
     RealtimeSettings,
     Settings,
     SettingsError,
     SseSettings,
+    WebRtcSettings,
     WebSocketSettings,
-    check_bind,
-    endpoint_config,
+    WsSettings,
     load_settings,
-    node_config,
 )
-from rtcore_transports import EndpointConfig
 
 NOTHING = Settings()
+SECTIONS = ("REALTIME_", "WEBSOCKET_", "SSE_", "WEBRTC_", "WS_")
 
 
 @pytest.fixture(autouse=True)
@@ -55,21 +56,83 @@ def test_defaults() -> None:
         realtime=RealtimeSettings(
             prefix="/realtime",
             max_connections=1000,
+            max_connections_per_user=None,
+            max_connections_per_address=None,
             allow_anonymous=False,
             shutdown_timeout=10.0,
             max_channels=1000,
             presence_limit=256,
+            history_size=100,
+            history_ttl=300.0,
+            persistent_size=100,
+            max_history_bytes=268_435_456,
+            presence_grace=5.0,
+            slow_consumer=SlowConsumer.DISCONNECT,
+            namespaces=(),
+            idempotency_window=300.0,
+            idempotency_size=1000,
+            rate_limit=None,
+            rate_limit_burst=None,
+            rate_limit_bytes=None,
+            user_rate_limit=None,
+            user_rate_limit_bytes=None,
+            rate_limit_warnings=5,
+            allowed_origins=(),
+            trusted_proxies=(),
+            authentication_timeout=5.0,
+            hook_timeout=5.0,
+            max_header_size=16_384,
+            max_body_size=None,
+            body_timeout=30.0,
+            write_timeout=30.0,
+            max_sockets=None,
+            max_sockets_per_address=None,
+            tls_certificate=None,
+            tls_key=None,
+            tls_client_ca=None,
         ),
         websocket=WebSocketSettings(
             enabled=True,
+            auth_required=False,
             max_connections=None,
             heartbeat_interval=30.0,
             disconnect_timeout=60.0,
             message_queue_size=1000,
             max_message_size=1_048_576,
             handshake_timeout=10.0,
+            message_timeout=120.0,
         ),
-        sse=SseSettings(enabled=True, max_connections=None, heartbeat_interval=30.0, retry_timeout=3000),
+        sse=SseSettings(
+            enabled=True, auth_required=False, max_connections=None, heartbeat_interval=30.0, retry_timeout=3000
+        ),
+        webrtc=WebRtcSettings(
+            enabled=True,
+            stun_servers=(),
+            turn_servers=(),
+            turn_secret=None,
+            turn_ttl=3600.0,
+            max_rooms=1000,
+            max_rooms_per_user=100,
+            max_participants_per_room=8,
+            peer_ttl=15.0,
+            room_ttl=300.0,
+        ),
+        ws=WsSettings(
+            jwt_secret_key=None,
+            jwt_algorithm=("HS256",),
+            jwt_expire_minutes=60.0,
+            jwt_public_key=None,
+            jwt_private_key=None,
+            jwks_url=None,
+            jwks_refresh=300.0,
+            jwt_audience=None,
+            jwt_issuer=None,
+            jwt_leeway=0.0,
+            api_keys=(),
+            api_key_header="X-API-Key",
+            cookie=None,
+            roles=(),
+        ),
     )
 
 
@@ -78,46 +141,115 @@ def test_every_setting_has_a_variable_and_a_key() -> None:
         "realtime": {
             "prefix": "/rt",
             "max_connections": 1,
+            "max_connections_per_user": 24,
+            "max_connections_per_address": 25,
             "allow_anonymous": True,
             "shutdown_timeout": 0.0,
             "max_channels": 2,
             "presence_limit": 0,
+            "history_size": 0,
+            "history_ttl": 12.5,
+            "persistent_size": 13,
+            "max_history_bytes": 14,
+            "presence_grace": 15.5,
+            "slow_consumer": "drop_oldest",
+            "idempotency_window": 16.5,
+            "idempotency_size": 1017,
+            "rate_limit": 18.5,
+            "rate_limit_burst": 19,
+            "rate_limit_bytes": 20.5,
+            "user_rate_limit": 21.5,
+            "user_rate_limit_bytes": 22.5,
+            "rate_limit_warnings": 23,
+            "allowed_origins": ("https://example.org", "https://*.example.org:8443"),
+            "trusted_proxies": ("10.0.0.0/8", "::1"),
+            "authentication_timeout": 27.5,
+            "hook_timeout": 26.5,
+            "max_header_size": 2048,
+            "max_body_size": 28,
+            "body_timeout": 29.5,
+            "write_timeout": 30.5,
+            "max_sockets": 31,
+            "max_sockets_per_address": 32,
+            "tls_certificate": "cert.pem",
+            "tls_key": "key.pem",
+            "tls_client_ca": "ca.pem",
         },
         "websocket": {
             "enabled": False,
+            "auth_required": True,
             "max_connections": 3,
             "heartbeat_interval": 4.5,
             "disconnect_timeout": 5.5,
             "message_queue_size": 6,
             "max_message_size": 7,
             "handshake_timeout": 8.5,
+            "message_timeout": 9.5,
         },
-        "sse": {"enabled": False, "max_connections": 9, "heartbeat_interval": 10.5, "retry_timeout": 11},
+        "sse": {
+            "enabled": False,
+            "auth_required": True,
+            "max_connections": 9,
+            "heartbeat_interval": 10.5,
+            "retry_timeout": 11,
+        },
+        "webrtc": {
+            "enabled": False,
+            "stun_servers": ("stun:a", "stuns:b:1"),
+            "turn_servers": ("turn:c?transport=udp",),
+            "turn_secret": "12.5",
+            "turn_ttl": 24.5,
+            "max_rooms": 25,
+            "max_rooms_per_user": 29,
+            "max_participants_per_room": 26,
+            "peer_ttl": 27.5,
+            "room_ttl": 28.5,
+        },
+        "ws": {
+            "jwt_secret_key": "0123456789abcdef0123456789ABCDEF0123456789abcdef",
+            "jwt_algorithm": ("HS384", "EdDSA"),
+            "jwt_expire_minutes": 1.5,
+            "jwt_public_key": "keys/public.pem",
+            "jwt_private_key": "keys/private.pem",
+            "jwks_url": "https://example.org/jwks.json",
+            "jwks_refresh": 2.5,
+            "jwt_audience": "me",
+            "jwt_issuer": "https://example.org/",
+            "jwt_leeway": 3.5,
+            "api_key_header": "X-Key",
+            "cookie": "token",
+        },
     }
+    chosen = {**values["realtime"], "slow_consumer": SlowConsumer.DROP_OLDEST}
     wanted = Settings(
-        realtime=RealtimeSettings(**values["realtime"]),  # type: ignore[arg-type]
+        realtime=RealtimeSettings(**chosen),  # type: ignore[arg-type]
         websocket=WebSocketSettings(**values["websocket"]),  # type: ignore[arg-type]
         sse=SseSettings(**values["sse"]),  # type: ignore[arg-type]
+        webrtc=WebRtcSettings(**values["webrtc"]),  # type: ignore[arg-type]
+        ws=WsSettings(**values["ws"]),  # type: ignore[arg-type]
     )
     # Nothing is left at its default, so nothing can be missing below.
-    assert attrs.asdict(wanted) == values
+    made = attrs.asdict(wanted, value_serializer=lambda _, __, value: getattr(value, "value", value))
+    # Lists of tables have tests of their own.
+    lists = [("realtime", "namespaces"), ("ws", "api_keys"), ("ws", "roles")]
+    assert [made[section].pop(key) for section, key in lists] == [(), (), ()]
+    assert made == values
     for section, table in attrs.asdict(NOTHING).items():
-        assert all(values[section][key] != default for key, default in table.items())
+        assert all(values[section][key] != default for key, default in table.items() if (section, key) not in lists)
 
     variables = {
-        f"{section}_{key}".upper(): str(value) for section, table in values.items() for key, value in table.items()
+        f"{section}_{key}".upper(): ", ".join(value) if isinstance(value, tuple) else str(value)
+        for section, table in values.items()
+        for key, value in table.items()
     }
     toml = "\n".join(
-        f"[{section}]\n"
-        + "\n".join(
-            f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}" for key, value in table.items()
-        )
+        f"[{section}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
         for section, table in values.items()
     )
     assert load(variables) == wanted
     assert load(toml=toml) == wanted
     Path("rtcore.toml").unlink()
-    assert load(dotenv="\n".join(f"{name}={value}" for name, value in variables.items())) == wanted
+    assert load(dotenv="\n".join(f"{name}='{value}'" for name, value in variables.items())) == wanted
 
 
 def test_the_environment_wins_over_dotenv_over_toml() -> None:
@@ -175,6 +307,8 @@ COUNT = "a whole number from 1 to 2147483647"
 SWITCH = "true or false (also 1 or 0, yes or no, on or off)"
 PATH = "a path such as /realtime, of letters, digits and - . _ ~ between slashes"
 SECONDS = "a number from 0.001 to 86400 (seconds)"
+POLICIES = "disconnect, drop_oldest or latest"
+RATE = "a number from 0.001 to 2147483647"
 
 
 @pytest.mark.parametrize(
@@ -194,6 +328,22 @@ SECONDS = "a number from 0.001 to 86400 (seconds)"
         ("WEBSOCKET_HEARTBEAT_INTERVAL", "30s", SECONDS),
         ("REALTIME_SHUTDOWN_TIMEOUT", "-1", "a number from 0 to 86400 (seconds)"),
         ("REALTIME_PRESENCE_LIMIT", "-1", "a whole number from 0 to 2147483647"),
+        ("REALTIME_HISTORY_SIZE", "-1", "a whole number from 0 to 2147483647"),
+        ("REALTIME_HISTORY_TTL", "31622401", "a number from 0 to 31622400 (seconds)"),
+        ("REALTIME_MAX_HISTORY_BYTES", "1GiB", "a whole number from 0 to 1125899906842624 (bytes)"),
+        ("REALTIME_PERSISTENT_SIZE", "-1", "a whole number from 0 to 2147483647"),
+        ("REALTIME_PRESENCE_GRACE", "-0.1", "a number from 0 to 86400 (seconds)"),
+        ("REALTIME_SLOW_CONSUMER", "LATEST", POLICIES),
+        ("REALTIME_SLOW_CONSUMER", "", POLICIES),
+        ("REALTIME_IDEMPOTENCY_WINDOW", "-1", "a number from 0 to 86400 (seconds)"),
+        ("REALTIME_IDEMPOTENCY_SIZE", "999", COUNT.replace("from 1 ", "from 1000 ")),
+        ("REALTIME_RATE_LIMIT", "0", f"{RATE} (messages a second), or nothing for no limit"),
+        ("REALTIME_RATE_LIMIT", "inf", f"{RATE} (messages a second), or nothing for no limit"),
+        ("REALTIME_RATE_LIMIT_BURST", "0", f"{COUNT}, or nothing for those of two seconds"),
+        ("REALTIME_RATE_LIMIT_BYTES", "-1", f"{RATE} (bytes a second), or nothing for no limit"),
+        ("REALTIME_USER_RATE_LIMIT", "nan", f"{RATE} (messages a second), or nothing for no limit"),
+        ("REALTIME_USER_RATE_LIMIT_BYTES", "all", f"{RATE} (bytes a second), or nothing for no limit"),
+        ("REALTIME_RATE_LIMIT_WARNINGS", "-1", "a whole number from 0 to 2147483647"),
         ("SSE_RETRY_TIMEOUT", "0", "a whole number from 1 to 2147483647 (milliseconds)"),
         ("SSE_ENABLED", "maybe", SWITCH),
         ("SSE_ENABLED", "", SWITCH),
@@ -217,6 +367,8 @@ def test_a_wrong_value(name: str, value: str, allowed: str) -> None:
         ("realtime", "max_connections", "1.5", "1.5", COUNT),
         ("realtime", "max_connections", "[1]", "[1]", COUNT),
         ("realtime", "prefix", "5", "5", PATH),
+        ("realtime", "slow_consumer", "[]", "[]", POLICIES),
+        ("realtime", "slow_consumer", "1", "1", POLICIES),
         ("websocket", "heartbeat_interval", "true", "True", SECONDS),
         ("websocket", "heartbeat_interval", "{ }", "{}", SECONDS),
         ("websocket", "enabled", "2", "2", SWITCH),
@@ -234,9 +386,14 @@ def test_a_long_value_is_cut() -> None:
 
 def test_what_nobody_would_read_in_toml() -> None:
     assert fault(toml="[sse]\nretry = 1") == (
-        "rtcore.toml: [sse] 'retry' is not known; allowed: enabled, max_connections, heartbeat_interval, retry_timeout"
+        "rtcore.toml: [sse] 'retry' is not known; allowed: "
+        "enabled, auth_required, max_connections, heartbeat_interval, retry_timeout"
     )
-    assert fault(toml="[webhook]") == ("rtcore.toml: 'webhook' is not known; allowed: [realtime], [websocket], [sse]")
+    assert fault(toml="[webhook]") == (
+        "rtcore.toml: 'webhook' is not known; "
+        "allowed: [realtime], [websocket], [sse], [webrtc], [ws], [[namespace]], [[role]], [[api_key]]"
+    )
+    assert fault(toml="[realtime]\nnamespaces = []").startswith("rtcore.toml: [realtime] 'namespaces' is not known; ")
     assert fault(toml="sse = false") == "rtcore.toml: sse is False; allowed: a table, [sse]"
     assert fault(toml='[sse]\n"a\\nb" = 1').startswith(r"rtcore.toml: [sse] 'a\nb' is not known")
 
@@ -291,7 +448,7 @@ def test_a_wrong_value_names_the_file_as_it_was_named() -> None:
 
 
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(("REALTIME_", "WEBSOCKET_", "SSE_"))]:
+    for name in [name for name in os.environ if name.startswith(SECTIONS)]:
         monkeypatch.delenv(name)
     assert load_settings() == NOTHING
     monkeypatch.setenv("SSE_RETRY_TIMEOUT", "5")
@@ -321,60 +478,6 @@ def said(env: Mapping[str, str]) -> str | None:
 def test_any_text_is_a_value_or_one_line(name: str, text: str) -> None:
     line = said({name: text})
     assert line is None or (line.startswith(f"{name} is ") and line.isprintable())
-
-
-CHOSEN = Settings(
-    RealtimeSettings(prefix="/x", max_connections=1, allow_anonymous=True, max_channels=2, presence_limit=3),
-    WebSocketSettings(False, 4, 5.5, 6.5, 7, 8, 9.5),
-    SseSettings(False, 10, 11.5, 12),
-)
-
-
-def test_what_the_node_gets() -> None:
-    assert node_config(NOTHING) == NodeConfig()
-    assert node_config(CHOSEN) == NodeConfig(
-        max_connections=1,
-        max_websocket=4,
-        max_sse=10,
-        websocket_heartbeat=5.5,
-        sse_heartbeat=11.5,
-        max_message_size=8,
-        router=RouterConfig(max_channels=2, presence_limit=3),
-    )
-
-
-def test_what_the_endpoints_get() -> None:
-    assert endpoint_config(NOTHING) == EndpointConfig()
-    assert endpoint_config(CHOSEN) == EndpointConfig(
-        prefix="/x",
-        websocket_enabled=False,
-        sse_enabled=False,
-        allow_anonymous=True,
-        sse_retry=12,
-        websocket=WebSocketConfig(max_message_size=8, ping_interval=5.5, pong_timeout=6.5, handshake_timeout=9.5),
-        max_backlog=32,
-        max_waiting=7,
-    )
-
-
-@pytest.mark.parametrize(
-    "host", ["127.0.0.1", "127.8.9.10", "::1", "[::1]", "::ffff:127.0.0.1", "localhost", "LocalHost"]
-)
-def test_loopback_may_be_bound(host: str) -> None:
-    check_bind(host, NOTHING)
-
-
-@pytest.mark.parametrize(
-    "host", ["0.0.0.0", "::", "", "192.168.1.2", "::ffff:10.0.0.1", "example.org", "localhost.example", "[x]"]
-)
-def test_other_addresses_need_leave(host: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        check_bind(host, NOTHING)
-    assert str(caught.value) == (
-        f"{host!r} is not a loopback address and no authentication is required: listen on 127.0.0.1, ::1 or "
-        "localhost, or set REALTIME_ALLOW_ANONYMOUS=true to let anybody in"
-    )
-    check_bind(host, Settings(realtime=RealtimeSettings(allow_anonymous=True)))
 
 
 def test_importing_reads_no_environment(pytestconfig: pytest.Config) -> None:

@@ -20,6 +20,12 @@ _ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A camera that films a test card and a microphone that hears beeps, which nobody is asked for; and peers that reach
+    # each other on a machine without a network.
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--allow-loopback-in-peer-connection",
+    "--disable-features=WebRtcHideLocalIpsWithMdns",
 )
 
 # What is expected comes within milliseconds, or after one of the pages' back-offs: this is for busy machines.

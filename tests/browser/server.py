@@ -13,7 +13,7 @@ __all__ = ["Server"]
 
 _PROGRAM = Path(__file__).with_name("serve.py")
 _STOP_TIMEOUT = 20.0
-_OURS = ("REALTIME_", "WEBSOCKET_", "SSE_")
+_OURS = ("REALTIME_", "WEBSOCKET_", "SSE_", "WEBRTC_", "WS_")
 # Anybody may call himself what he likes, and a browser does not wait for three seconds before it connects again.
 _SETTINGS = {"REALTIME_ALLOW_ANONYMOUS": "true", "SSE_RETRY_TIMEOUT": "200"}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from .call import SCRIPT, growth
 from .server import Server
 from .tabs import Tabs
 
@@ -54,3 +55,19 @@ def test_javascript_of_the_documentation(document: str, sources: str, host: str,
     assert broadcasts == [broadcasts[0]] * 2
     assert broadcasts[0]["message"] == "Привет всем!"
     assert broadcasts[0]["meta"]["sender"] == {"connection_id": None, "user_id": None}
+
+
+@pytest.mark.parametrize("server", ["asyncio"], indirect=True)
+def test_the_call_of_the_documentation(server: Server, tabs: Tabs) -> None:
+    # There is no icon for this address, but the browser asks.
+    tabs.expect_complaint("status of 404")
+    (html,) = re.findall(r"```html\n(.*?)```", (_ROOT / "docs/signaling.md").read_text(encoding="utf-8"), re.DOTALL)
+    pages = [tabs.open(f"{server.url}/health", script=SCRIPT) for _ in range(2)]
+    for page in pages:
+        page.set_content(html)
+    for page in pages:
+        growth(page)
+        page.wait_for_function("document.querySelector('main video').videoWidth > 0")
+    pages[1].close()
+    # Whoever is away may come back for a while.
+    pages[0].wait_for_function("document.querySelectorAll('main video').length === 0", timeout=60_000)

@@ -69,7 +69,23 @@ export class Conversations extends EventTarget {
   /** Mark whether the server has us in the channel at the moment. */
   setJoined(channel, joined) {
     const conversation = this.#open.get(channel);
-    if (conversation) conversation.tab.dataset.joined = String(joined);
+    if (!conversation) return;
+    conversation.tab.dataset.joined = String(joined);
+    if (joined) this.#setLeft(conversation, false);
+  }
+
+  /** Mark that the server has taken us out of the channel, and that we shall not join it again by ourselves. */
+  setLeft(channel) {
+    const conversation = this.#open.get(channel);
+    if (!conversation) return;
+    conversation.tab.dataset.joined = "false";
+    this.#setLeft(conversation, true);
+  }
+
+  #setLeft({ tab, select }, left) {
+    tab.toggleAttribute("data-left", left);
+    if (left) select.title = "You are not in this channel any more";
+    else select.removeAttribute("title");
   }
 
   select(channel) {
@@ -85,8 +101,11 @@ export class Conversations extends EventTarget {
     this.#emit("select", channel);
   }
 
-  /** Add a message: {sender, own, label, body, at, type}; `label` says how it came, where that is not by the channel. */
-  say(channel, { sender, own, label = "", body, at, type }) {
+  /**
+   * Add a message: {sender, own, label, body, at, type, unread}; `label` says how it came, where that is not by the
+   * channel, and `unread` whether it is news.
+   */
+  say(channel, { sender, own, label = "", body, at, type, unread = true }) {
     const conversation = this.#open.get(channel);
     const { last } = conversation;
     const follows = last !== null && last.sender === sender && last.label === label && at - last.at < GROUP_WITHIN;
@@ -102,7 +121,7 @@ export class Conversations extends EventTarget {
       element("div", { class: "bubble" }, head, content),
     );
     this.#append(channel, item);
-    if (!own && (channel !== this.selected || document.hidden)) {
+    if (unread && !own && (channel !== this.selected || document.hidden)) {
       conversation.unread += 1;
       this.#showUnread();
     }

@@ -13,7 +13,7 @@ export class Members {
   #note;
   #isMe;
   #onPick;
-  // channel -> {count, members: Map | null}: null where the channel is too large to be listed.
+  // channel -> {count, members: Map | null, note}: null where the channel is too large to be listed.
   #rosters = new Map();
   #selected = null;
 
@@ -30,6 +30,12 @@ export class Members {
   set(channel, { count, users }) {
     const members = Array.isArray(users) ? new Map(users.map((member) => [keyOf(member), member])) : null;
     this.#rosters.set(channel, { count: count ?? members?.size ?? 0, members });
+    this.#show(channel);
+  }
+
+  /** Take note of why we are not told who is in `channel`. */
+  refuse(channel, note) {
+    this.#rosters.set(channel, { count: 0, members: new Map(), note });
     this.#show(channel);
   }
 
@@ -69,10 +75,10 @@ export class Members {
 
   #show(channel) {
     if (channel !== this.#selected) return;
-    const { count, members } = this.#rosters.get(channel) ?? { count: 0, members: new Map() };
+    const { count, members, note } = this.#rosters.get(channel) ?? { count: 0, members: new Map() };
     this.#heading.textContent = String(count);
-    this.#note.textContent = members ? "" : "Too many to list here.";
-    this.#note.hidden = members !== null;
+    this.#note.textContent = note ?? (members ? "" : "Too many to list here.");
+    this.#note.hidden = !this.#note.textContent;
     const sorted = [...(members?.values() ?? [])].sort(
       (a, b) => this.#isMe(b) - this.#isMe(a) || displayName(a).localeCompare(displayName(b)),
     );

@@ -1,98 +1,124 @@
 // One WebSocket connection to an rtcore server: commands and publications with their answers, reconnection with full
-// jitter, and channels that are joined again, from where they were left, after every reconnection.
+// jitter, and channels and WebRTC rooms that are joined again, from where they were left, after every reconnection. What
+// others publish is heard once and in order, or else there is a `gap`; what this client publishes is published once.
 
-/** The address of `path` beside this page, whatever the prefix the pages are served under. */
-export function endpoint(path, query = []) {
-  const url = new URL(path, new URL(".", location.href));
-  for (const [name, value] of query) if (value !== "") url.searchParams.append(name, value);
-  return url;
-}
+import { Credentials, withoutCredential } from "./credentials.js";
+import { socketEndpoint } from "./endpoints.js";
+import { Hearing, Positions } from "./positions.js";
+import { random } from "./random.js";
+import { pause, Reconnection } from "./reconnection.js";
+import { CommandError, Requests } from "./requests.js";
+import { TokenRefresh } from "./token-refresh.js";
 
-/** The same for a WebSocket: ws: beside http:, wss: beside https:. */
-export function socketEndpoint(path, query = []) {
-  const url = endpoint(path, query);
-  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  return url;
-}
-
-/**
- * Seconds to wait before attempt number `attempt` (from 0): anything up to a ceiling that doubles each time. Full jitter:
- * after a restart of the server its clients must not come back in step.
- */
-export function backoff(attempt, { base = 1, cap = 30 } = {}) {
-  return Math.random() * Math.min(cap, base * 2 ** Math.min(attempt, 16));
-}
-
-/** An error that the server answered with, or why there was no answer: `code` in snake_case, `message` for people. */
-export class CommandError extends Error {
-  constructor(code, message) {
-    super(message);
-    this.code = code;
-  }
-}
-
-// After these a new connection ends the same way: the fault is in what this client is or says.
-const FINAL_CODES = new Set([1000, 1002, 1003, 1007, 1008, 1009, 4400, 4401, 4403]);
-// Comings and goings are a stream beside the channel's publications, numbered for itself in the same epoch.
-const PRESENCE_TYPES = new Set(["user_joined", "user_left"]);
 const CONNECT_TIMEOUT = 15;
-const REPLY_TIMEOUT = 10;
-// A connection that lived this long counts as good, and the next back-off starts from the beginning.
-const GOOD_AFTER = 5;
+// What a peer hears of its room is a stream like a channel's; no channel that anybody may join is called so.
+const ROOM = "$room:";
+const isRoom = (channel) => channel.startsWith(ROOM);
+const targetOf = (channel) => (isRoom(channel) ? { room_id: channel.slice(ROOM.length) } : { channel });
 
 /**
  * States: "closed" -> "connecting" -> "open" -> "waiting" -> "connecting" … -> "closed".
  *
  * Events (CustomEvent, with `detail`):
  * - "state": {state, code, reason, retryAt}. `retryAt`, in Date.now() milliseconds, only while waiting.
- * - "frame": {direction: "in" | "out", text}, everything on the wire.
- * - "message": every message that is not the answer to a command or publication of ours.
+ * - "frame": {direction: "in" | "out", text}, everything on the wire but tokens and keys.
+ * - "message": every message that is not the answer to a command or publication of ours. What a channel publishes comes
+ *   once, in order; where something is missing, a message of type "gap" comes first. After one of type "unsubscribed"
+ *   this client is in its channel no more, and does not join it again.
+ * - "history": {channel, publications}: what was said last before a channel is joined for the first time; or
+ *   "history-refused": {channel, error}.
  * - "joined": {channel, data, again}, the answer to a join; `again` after a reconnection.
- * - "refused": {channel, error}: the server does not let us in, and it is not tried again.
+ * - "refused": {channel, error, again}: the server does not let us in, and it is not tried again.
+ * - "room": {roomId, data, again}, the answer to a join of a room: the first one, each later one, with `again` after a
+ *   reconnection, and one more where something was missed. What peers say and do in the room comes as "message".
+ * - "room-refused": {roomId, error}.
+ * - "expires": {at}, when what this client came with ends, in Date.now() milliseconds, or null for never; after each
+ *   welcome, and again once it was renewed. "not-renewed": {error}, why there is no other token yet.
  */
 export class Connection extends EventTarget {
   state = "closed";
   connectionId = null;
   userId = null;
 
-  #url = null;
+  #query = [];
   #socket = null;
   #farewell = null;
-  #attempt = 0;
+  #credentials = new Credentials();
+  #refresh = new TokenRefresh(() => this.#renewInTime());
+  #reconnection = new Reconnection();
+  // What there is of it, as long as it has not been given up.
+  #attempt = null;
   #openedAt = 0;
   #retryTimer = 0;
   #notBefore = 0;
   #watchdog = 0;
   #silenceLimit = CONNECT_TIMEOUT;
-  // channel -> {since: {epoch, offset} | null, heard: {epoch, offset} | null}, in the order of joining.
+  // channel -> {joining, data, history, shown}: whether the answer to a join is to come, what goes with each join, how much
+  // of its history is wanted, and which of that has been told; in the order of joining. Rooms are among them.
   #channels = new Map();
-  #pending = new Map();
-  #serial = 0;
-  // An id makes a publication idempotent for the user, who may have other tabs and may reload: it must not be reused.
-  #prefix = Array.from(crypto.getRandomValues(new Uint32Array(2)), (n) => n.toString(36)).join("");
+  #positions = new Positions();
+  #hearing = new Hearing();
+  #requests = new Requests((text) => this.#transmit(text));
+  // By this the server knows this client again, and what it has got of it.
+  #session = random(5);
+  #sessionEpoch = null;
 
   constructor() {
     super();
     addEventListener("online", () => this.#hurry());
+    addEventListener("offline", () => {
+      // Nothing else would tell for a while: no packet that could have been answered with an error is on its way.
+      if (this.state === "connecting" || this.state === "open") this.#ended(null, "the browser is offline");
+    });
     document.addEventListener("visibilitychange", () => document.hidden || this.#hurry());
   }
 
   get channels() {
-    return [...this.#channels.keys()];
+    return [...this.#channels.keys()].filter((channel) => !isRoom(channel));
   }
 
-  /** Connect, and stay connected until `close`. `query` is a list of [name, value]: such as user_id. */
-  open(query = []) {
+  /**
+   * Connect, and stay connected until `close`. `query` is a list of [name, value]: such as user_id. `given` says who we
+   * are: {token}, a text or an async function that returns a fresh one, which is asked before each attempt, and again
+   * before that token ends; or {apiKey}.
+   */
+  open(query = [], given = {}) {
     if (this.state !== "closed") return;
-    this.#url = socketEndpoint("ws", query);
-    this.#attempt = 0;
+    this.#query = query;
+    this.#credentials = new Credentials(given);
+    this.#reconnection.begin();
     this.#connect();
+  }
+
+  /**
+   * Go on with another credential, `given` as to `open`. While connected that is another token of the same user, and
+   * where the server refuses it, which rejects, everything is as before; while connecting or waiting, anything.
+   */
+  async renew(given) {
+    if (this.state === "closed") throw new CommandError("not_connected", "There is no connection to renew.");
+    if (this.state === "open") {
+      if (typeof given.token !== "string") throw new CommandError("not_renewable", "Only a token can take the place of another.");
+      const expiresIn = await this.#show(given.token);
+      this.#credentials = new Credentials(given);
+      this.#accepted(expiresIn);
+      return;
+    }
+    this.#credentials = new Credentials(given);
+    this.#reconnection.begin();
+    this.#release();
+    this.#connect();
+  }
+
+  /** As `fetch` does, saying who we are. */
+  fetch(url, init) {
+    return this.#credentials.fetch(url, init);
   }
 
   /** Disconnect for good. The channels are kept and joined again by the next `open`. */
   close() {
     if (this.state === "closed") return;
     this.#release();
+    this.#requests.giveUp();
     this.#become("closed", { code: null, reason: "" });
   }
 
@@ -101,18 +127,65 @@ export class Connection extends EventTarget {
     if (this.state === "waiting") this.#connect();
   }
 
-  /** Join `channel` now if connected, and after every reconnection. */
-  join(channel) {
-    if (this.#channels.has(channel)) return;
-    this.#channels.set(channel, { since: null, heard: null });
-    if (this.state === "open") this.#join(channel, { again: false });
+  /** Join `channel` now if connected, and after every reconnection; `history`: tell what was said last, so many. */
+  join(channel, { history = 0 } = {}) {
+    this.#enter(channel, {}, history);
   }
 
   leave(channel) {
-    if (!this.#channels.delete(channel) || this.state !== "open") return;
-    this.command("leave_channel", { channel }).catch(() => {
-      // The channel is forgotten on this side; whatever ends the connection makes the server forget it too.
-    });
+    this.#depart(channel, "leave_channel");
+  }
+
+  /**
+   * Be a peer in a WebRTC room, which is made if there is none, now if connected and after every reconnection; `peerId`:
+   * as whom, made up if left out; `metadata`: what the others are told. The answers come as "room", or "room-refused".
+   */
+  joinRoom(roomId, { peerId, metadata = {} } = {}) {
+    const instance = random(4);
+    this.#enter(`${ROOM}${roomId}`, { peer_id: peerId ?? instance, instance, metadata }, 0);
+  }
+
+  leaveRoom(roomId) {
+    this.#depart(`${ROOM}${roomId}`, "leave_room");
+  }
+
+  /** All rooms. */
+  async rooms() {
+    return (await this.command("get_rooms")).rooms;
+  }
+
+  /**
+   * Say something to another peer in a room; resolves and rejects as `publish` does. While there is no connection it is
+   * kept: the next one carries it, after the rooms were joined again, if the server knows what it has got.
+   */
+  sendSignal(signal) {
+    return this.#ask({ ...signal, type: "webrtc_signal" }, { again: true, keep: this.state !== "closed" });
+  }
+
+  #enter(channel, data, history) {
+    if (this.#channels.has(channel)) return;
+    const joined = { joining: false, data: { ...targetOf(channel), ...data }, history, shown: new Set() };
+    this.#channels.set(channel, joined);
+    if (this.state === "open") this.#join(channel);
+  }
+
+  #depart(channel, command) {
+    this.#positions.forget(channel);
+    if (this.#channels.delete(channel) && this.state === "open") this.#leave(channel, command);
+  }
+
+  async #leave(channel, command) {
+    const { connectionId } = this;
+    // It is forgotten on this side; whatever ends the connection makes the server forget it too.
+    while (this.state === "open" && this.connectionId === connectionId && !this.#channels.has(channel)) {
+      try {
+        await this.command(command, targetOf(channel));
+        return;
+      } catch ({ retryAfter }) {
+        if (retryAfter === null) return;
+        await pause(retryAfter);
+      }
+    }
   }
 
   /** Run a command; resolves to the `data` of its response, rejects with a CommandError. */
@@ -120,9 +193,12 @@ export class Connection extends EventTarget {
     return this.#ask({ type: "command", command: name, data });
   }
 
-  /** Publish an object with a `channel` or a `recipient_id`; resolves to {channel, offset, epoch}. */
+  /**
+   * Publish an object with a `channel` or a `recipient_id`; resolves to {channel, offset, epoch}. After a loss it is sent
+   * again if the server knows what it has got; if not, it is rejected with "connection_lost", and may have been published.
+   */
   publish(message) {
-    return this.#ask(message);
+    return this.#ask(message, { again: true });
   }
 
   /** Send a text frame as it is. Returns whether there was a connection to send it on. */
@@ -132,24 +208,17 @@ export class Connection extends EventTarget {
     return true;
   }
 
-  #ask(message) {
-    if (this.state !== "open") {
+  #ask(message, { keep = false, ...how } = {}) {
+    const open = this.state === "open";
+    if (!open && !keep) {
       return Promise.reject(new CommandError("not_connected", "There is no connection at the moment."));
     }
-    const id = `${this.#prefix}-${++this.#serial}`;
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#pending.delete(id);
-        reject(new CommandError("no_answer", `The server did not answer within ${REPLY_TIMEOUT} seconds.`));
-      }, REPLY_TIMEOUT * 1000);
-      this.#pending.set(id, { resolve, reject, timer });
-      this.#transmit(JSON.stringify({ ...message, id }));
-    });
+    return this.#requests.ask(message, { now: open, ...how });
   }
 
   #transmit(text) {
     this.#socket.send(text);
-    this.#emit("frame", { direction: "out", text });
+    this.#emit("frame", { direction: "out", text: withoutCredential(text) });
   }
 
   #emit(name, detail) {
@@ -161,17 +230,49 @@ export class Connection extends EventTarget {
     this.#emit("state", { state, ...detail });
   }
 
-  #connect() {
+  async #connect() {
     clearTimeout(this.#retryTimer);
-    const socket = new WebSocket(this.#url);
-    socket.binaryType = "arraybuffer";
-    socket.onmessage = ({ data }) => this.#receive(data);
-    socket.onclose = ({ code, reason }) => this.#ended(code, reason);
-    this.#socket = socket;
+    const attempt = (this.#attempt = Symbol());
     this.#farewell = null;
     this.#silenceLimit = CONNECT_TIMEOUT;
     this.#watch();
     this.#become("connecting");
+    let credential;
+    try {
+      credential = await this.#credentials.query();
+    } catch ({ message }) {
+      if (this.#attempt === attempt) this.#ended(null, message);
+      return;
+    }
+    if (this.#attempt !== attempt) return;
+    const resume = [["session", this.#session], ["last_event_id", this.#hearing.token]];
+    const socket = new WebSocket(socketEndpoint("ws", [...this.#query, ...credential, ...resume]));
+    socket.binaryType = "arraybuffer";
+    socket.onmessage = ({ data }) => this.#receive(data);
+    socket.onclose = ({ code, reason }) => this.#ended(code, reason);
+    this.#socket = socket;
+  }
+
+  async #renewInTime() {
+    const attempt = this.#attempt;
+    try {
+      const token = await this.#credentials.fresh();
+      if (this.#attempt === attempt) this.#accepted(await this.#show(token));
+    } catch (error) {
+      if (this.#attempt !== attempt) return;
+      this.#refresh.failed(error.retryAfter ?? 0);
+      this.#emit("not-renewed", { error });
+    }
+  }
+
+  // Returns for how many seconds it is good.
+  async #show(token) {
+    return (await this.command("refresh_token", { token })).expires_in;
+  }
+
+  #accepted(expiresIn) {
+    this.#refresh.accepted(this.#credentials.refreshes ? expiresIn : undefined);
+    this.#emit("expires", { at: Number.isFinite(expiresIn) ? Date.now() + expiresIn * 1000 : null });
   }
 
   // Any frame proves the link; silence is the only sign of one that is half open, where no close event ever comes.
@@ -189,6 +290,8 @@ export class Connection extends EventTarget {
   #release() {
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#watchdog);
+    this.#refresh.clear();
+    this.#attempt = null;
     const socket = this.#socket;
     this.#socket = null;
     this.connectionId = null;
@@ -196,29 +299,28 @@ export class Connection extends EventTarget {
       socket.onmessage = socket.onclose = null;
       socket.close(1000);
     }
-    for (const { reject, timer } of this.#pending.values()) {
-      clearTimeout(timer);
-      reject(new CommandError("disconnected", "The connection ended before the server answered."));
-    }
-    this.#pending.clear();
+    for (const joined of this.#channels.values()) joined.joining = false;
+    this.#requests.suspend();
   }
 
   #ended(code, reason) {
     const said = this.#farewell;
-    const unopened = this.state === "open" ? "" : "no connection could be opened";
-    if (this.state === "open" && performance.now() - this.#openedAt >= GOOD_AFTER * 1000) this.#attempt = 0;
+    const open = this.state === "open";
+    const unopened = open ? "" : "no connection could be opened";
+    const stood = open ? (performance.now() - this.#openedAt) / 1000 : 0;
     this.#release();
     const why = { code: said?.code ?? code, reason: said?.reason || reason || unopened };
-    // What the server said in words counts more than what its close code means in general.
-    if (said ? said.reconnect === false : FINAL_CODES.has(code)) {
+    const { reconnect, retry_after: retryAfter } = said ?? {};
+    const { refreshes } = this.#credentials;
+    const next = this.#reconnection.lost(why.code, { reconnect, retryAfter, stood, refreshes });
+    if (next === null) {
+      this.#requests.giveUp();
       this.#become("closed", why);
       return;
     }
-    const least = Number.isFinite(said?.retry_after) ? Math.max(0, said.retry_after) * 1000 : 0;
-    const delay = least + backoff(this.#attempt++) * 1000;
-    this.#notBefore = Date.now() + least;
-    this.#retryTimer = setTimeout(() => this.#connect(), delay);
-    this.#become("waiting", { ...why, retryAt: Date.now() + delay });
+    this.#notBefore = Date.now() + next.least * 1000;
+    this.#retryTimer = setTimeout(() => this.#connect(), next.delay * 1000);
+    this.#become("waiting", { ...why, retryAt: Date.now() + next.delay * 1000 });
   }
 
   #receive(data) {
@@ -234,61 +336,130 @@ export class Connection extends EventTarget {
     } catch {
       return;
     }
-    if (typeof message?.type !== "string" || this.#settle(message) || this.#repeats(message)) return;
-    if (message.type === "connected") this.#welcome(message);
-    else if (message.type === "disconnect") this.#farewell = message;
-    this.#emit("message", message);
+    if (typeof message?.type !== "string" || this.#requests.settle(message)) return;
+    if (message.type === "connected") {
+      this.#welcome(message);
+      this.#emit("message", message);
+      for (const gap of message.gaps ?? []) this.#emit("message", { ...gap, type: "gap" });
+      return;
+    }
+    if (message.type === "disconnect") {
+      this.#farewell = message;
+      // The server wants nothing more, and a fresh token the least of all.
+      this.#refresh.clear();
+    } else if (message.type === "unsubscribed") this.#removed(message.channel);
+    else if (message.type === "gap") this.#positions.interrupted(message);
+    const position = this.#positions.of(message);
+    // The positions move before anybody is told: a loss at this very moment must not bring the message again.
+    const isNew = !position || this.#isNew(position, message.meta.offset);
+    this.#hearing.hear(message, { joined: position !== undefined });
+    if (isNew) this.#emit("message", message);
   }
 
-  #settle({ type, id, data, code, message }) {
-    if (type !== "response" && type !== "error") return false;
-    const asked = this.#pending.get(id);
-    if (!asked) return type === "response";
-    this.#pending.delete(id);
-    clearTimeout(asked.timer);
-    if (type === "response") asked.resolve(data ?? {});
-    else asked.reject(new CommandError(code ?? "error", message ?? "The server refused."));
+  #removed(channel) {
+    // A first join that the server has not answered stands on its own.
+    if (this.#channels.get(channel)?.joining && this.#positions.since(channel) === null) return;
+    this.#channels.delete(channel);
+    this.#positions.forget(channel);
+  }
+
+  #isNew(position, offset) {
+    const { channel, stream, epoch } = position;
+    const verdict = position.hear(offset);
+    if (verdict !== "early") return verdict === "new" && !this.#channels.get(channel)?.shown.delete(`${epoch} ${offset}`);
+    if (position.askedAt !== position.offset) {
+      // Have what is missing replayed; until then, what comes of that stream is left to the replay.
+      position.recovering = true;
+      position.askedAt = position.offset;
+      this.#join(channel);
+      return false;
+    }
+    // That was in vain.
+    position.skipTo(offset - 1);
+    position.hear(offset);
+    const gap = { type: "gap", channel, ...(stream && { stream }), epoch, offset: offset - 1, reason: "history_lost" };
+    this.#emit("message", gap);
     return true;
   }
 
-  // A replay may overlap what was heard already. What is heard moves the position before anybody is told of it.
-  #repeats({ type, channel, meta }) {
-    const joined = this.#channels.get(channel);
-    if (!joined || !Number.isInteger(meta?.offset) || PRESENCE_TYPES.has(type)) return false;
-    const { epoch, offset } = meta;
-    if (joined.heard?.epoch === epoch && offset <= joined.heard.offset) return true;
-    joined.heard = { epoch, offset };
-    if (joined.since?.epoch !== epoch || offset > joined.since.offset) joined.since = { epoch, offset };
-    return false;
-  }
-
-  #welcome({ connection_id: connectionId, user_id: userId, heartbeat_interval: interval }) {
+  #welcome({ connection_id: connectionId, user_id: userId, heartbeat_interval: interval, ...message }) {
     this.connectionId = connectionId;
     this.userId = userId ?? null;
     if (interval > 0) this.#silenceLimit = 2.5 * interval;
     this.#openedAt = performance.now();
+    this.#reconnection.welcomed();
     this.#watch();
+    this.#hearing.welcome(message.last_event_id);
+    this.#positions.begin();
+    // Not whether it knows the session at all: it may do so from an attempt whose welcome was lost.
+    const known = this.#sessionEpoch !== null && message.session_epoch === this.#sessionEpoch;
+    this.#sessionEpoch = message.session_epoch ?? null;
     // The joins go out first: whatever the listeners ask for, they ask as a member.
     this.state = "open";
-    for (const [channel, { since }] of this.#channels) this.#join(channel, { again: since !== null });
+    for (const channel of this.#channels.keys()) this.#join(channel, { again: true });
+    this.#requests.resume(known);
     this.#become("open");
+    this.#accepted(message.expires_in);
   }
 
-  async #join(channel, { again }) {
+  async #join(channel, { again = false } = {}) {
     const joined = this.#channels.get(channel);
-    const { since } = joined;
+    if (joined.joining) return;
+    joined.joining = true;
+    const { room_id: roomId } = joined.data;
     try {
-      const data = await this.command("join_channel", since ? { channel, since } : { channel });
+      const heard = this.#positions.since(channel);
+      const since = heard ?? (await this.#recall(channel, joined));
       if (this.#channels.get(channel) !== joined) return;
-      // Recovered: the position moves with each replayed message, so a loss in the middle of a replay costs nothing.
-      if (data.recovered !== true && Number.isInteger(data.offset)) {
-        joined.since = { epoch: data.epoch, offset: data.offset };
-      }
-      this.#emit("joined", { channel, data, again });
+      // Without a time limit for a member who comes back: where a crowd does, after a restart, the server answers late.
+      const command = roomId === undefined ? "join_channel" : "join_room";
+      const data = await this.#ask(
+        { type: "command", command, data: since ? { ...joined.data, since } : joined.data },
+        { patient: heard !== null },
+      );
+      if (this.#channels.get(channel) !== joined) return;
+      joined.joining = false;
+      this.#positions.joined(channel, data, since);
+      const came = { data, again: again && heard !== null };
+      if (roomId === undefined) this.#emit("joined", { channel, ...came });
+      else this.#emit("room", { roomId, ...came });
     } catch (error) {
       if (error.code === "disconnected" || this.#channels.get(channel) !== joined) return;
+      if (error.retryAfter !== null && this.#positions.since(channel) !== null) {
+        // A member who comes back is let in later.
+        const { connectionId } = this;
+        await pause(error.retryAfter);
+        if (this.connectionId !== connectionId || this.#channels.get(channel) !== joined) return;
+        joined.joining = false;
+        this.#join(channel, { again });
+        return;
+      }
+      const was = this.#positions.since(channel) !== null;
       this.#channels.delete(channel);
-      this.#emit("refused", { channel, error });
+      this.#positions.forget(channel);
+      if (roomId === undefined) this.#emit("refused", { channel, error, again: was });
+      else this.#emit("room-refused", { roomId, error });
     }
+  }
+
+  // Tell what was said last, and return where that ends: joining from there, nothing in between is missed.
+  async #recall(channel, joined) {
+    const limit = joined.history;
+    if (!limit) return null;
+    let page;
+    try {
+      page = await this.command("history", { channel, limit });
+    } catch (error) {
+      if (error.code === "disconnected") throw error;
+      this.#emit("history-refused", { channel, error });
+      return null;
+    }
+    const { epoch, offset, publications, more } = page;
+    if (!offset || this.#channels.get(channel) !== joined) return null;
+    joined.history = 0;
+    for (const { meta } of publications) joined.shown.add(`${meta.epoch} ${meta.offset}`);
+    this.#emit("history", { channel, publications });
+    // What is kept for later joiners and is older still comes by joining.
+    return more ? { epoch, offset, persistent: 0 } : { epoch, offset };
   }
 }

@@ -1,11 +1,16 @@
 // The Server-Sent Events page: a stream and its log on one side, the HTTP API that fills it on the other.
 
+import { advice, inWords, reasonOf, sentence } from "./advice.js";
+import { CredentialField } from "./credential-field.js";
+import { Credentials } from "./credentials.js";
 import { byId, element } from "./dom.js";
-import { errorOf, EventStream } from "./event-stream.js";
+import { endpoint } from "./endpoints.js";
+import { errorOf, EventStream, messageOf } from "./event-stream.js";
 import { Log } from "./log.js";
-import { endpoint } from "./rtcore.js";
+import { UNAUTHORIZED } from "./reconnection.js";
 import { toast } from "./toasts.js";
 
+const credential = new CredentialField();
 const stream = new EventStream();
 const log = new Log("events");
 
@@ -23,18 +28,21 @@ const STATE_TEXT = {
 const SETTINGS = ["channels", "name"];
 let countdown = 0;
 let received = 0;
+let gaps = 0;
 let lastId = "";
 
 function connect() {
   for (const name of listOf(byId("event-names").value)) stream.listen(name);
   received = 0;
+  gaps = 0;
   lastId = "";
+  byId("gap-count").textContent = "0";
   byId("event-count").textContent = "0";
   byId("last-event-id").textContent = "–";
-  stream.open([
-    ...listOf(byId("channels").value).map((channel) => ["channel", channel]),
-    ["user_id", valueOf("name")],
-  ]);
+  const { given } = credential;
+  credential.begin(given);
+  const channels = listOf(byId("channels").value).map((channel) => ["channel", channel]);
+  stream.open([...channels, ["user_id", valueOf("name")]], given);
 }
 
 byId("connection").addEventListener("submit", (event) => {
@@ -43,12 +51,19 @@ byId("connection").addEventListener("submit", (event) => {
   else stream.close();
 });
 
+credential.addEventListener("use", ({ detail: given }) => {
+  credential.begin(given);
+  stream.renew(given);
+});
+stream.addEventListener("expires", ({ detail: { at } }) => credential.expires(at));
+stream.addEventListener("not-renewed", ({ detail: { error } }) => credential.notRenewed(error));
+
 byId("event-names").addEventListener("change", () => {
   for (const name of listOf(byId("event-names").value)) stream.listen(name);
   remember();
 });
 
-stream.addEventListener("state", ({ detail: { state, reason = "", retryAt } }) => {
+stream.addEventListener("state", ({ detail: { state, code, reason = "", retryAt } }) => {
   byId("state").dataset.state = state;
   byId("state-text").textContent = STATE_TEXT[state];
   byId("connect").textContent = state === "closed" ? "Connect" : "Disconnect";
@@ -56,9 +71,11 @@ stream.addEventListener("state", ({ detail: { state, reason = "", retryAt } }) =
   byId("retries").textContent = String(stream.retries);
   for (const id of SETTINGS) byId(id).disabled = state !== "closed";
   if (state !== "connecting") {
-    byId("state-reason").textContent = reason;
+    const todo = state === "closed" ? advice(code, credential.used) : "";
+    byId("state-reason").textContent = todo ? `${sentence(reasonOf(code, reason, credential.used))} ${todo}` : reason;
     byId("state-reason").hidden = !reason;
   }
+  credential.showState(state, { refused: code === 401 || code === UNAUTHORIZED });
   clearInterval(countdown);
   byId("countdown").textContent = "";
   if (retryAt) {
@@ -84,20 +101,36 @@ stream.addEventListener("event", ({ detail: { name, id, data } }) => {
     text: data,
     search: name,
   });
-  if (name === "notification") notify(data);
+  if (name === "gap") byId("gap-count").textContent = String((gaps += 1));
+  const message = messageOf(data);
+  if (name === "notification") toast(message.data ?? message);
+  else if (name === "error") complain(sentence(message.code.replaceAll("_", " ")), message);
+  else if (name === "unsubscribed") removed(message);
 });
 
-function notify(data) {
-  let message;
-  try {
-    message = JSON.parse(data);
-  } catch {
-    return;
-  }
-  toast(message?.data ?? message ?? {});
+function complain(title, error) {
+  toast({ title, content: inWords(error, credential.used), type: "error" });
+}
+
+// The stream does not ask for it again, and neither does a reload.
+function removed({ channel, code, reason }) {
+  byId("channels").value = listOf(byId("channels").value).filter((each) => each !== channel).join(", ");
+  complain(`Taken out of ${channel}`, { code, message: reason });
+  remember();
 }
 
 // ---- The composer ----
+
+// As whom messages are sent; while it is the same, its last token will do.
+let sender = { given: {}, credentials: new Credentials() };
+
+function send(url, init) {
+  const { given } = credential;
+  if (sender.given.token !== given.token || sender.given.apiKey !== given.apiKey) {
+    sender = { given, credentials: new Credentials(given) };
+  }
+  return sender.credentials.fetch(url, init);
+}
 
 // A payload that is a JSON object is sent as it is; anything else is text.
 function payloadOf(text) {
@@ -153,12 +186,12 @@ byId("send-form").addEventListener("submit", async (event) => {
   const [path, body] = REQUESTS[byId("send-kind").value]();
   byId("send").disabled = true;
   try {
-    const response = await fetch(endpoint(path), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+    const response = await send(endpoint(path), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
     if (response.ok) {
       showResult(true, `${response.status}`, JSON.stringify(await response.json(), null, 2));
     } else {
       const { code, message: why } = await errorOf(response);
-      showResult(false, `${response.status} ${code}`, why);
+      showResult(false, `${response.status} ${code}`, inWords({ code, message: why }, sender.given));
     }
   } catch (error) {
     showResult(false, "no reply", error.message);
@@ -180,7 +213,8 @@ function remember() {
   for (const channel of listOf(byId("channels").value)) query.append("channel", channel);
   for (const name of listOf(byId("event-names").value)) query.append("event", name);
   if (valueOf("name")) query.set("user_id", valueOf("name"));
-  if (stream.state !== "closed") query.set("connect", "1");
+  // A reload forgets what was entered, so it could not connect as whoever that was.
+  if (stream.state !== "closed" && !credential.filled) query.set("connect", "1");
   const text = query.toString();
   try {
     history.replaceState(null, "", text ? `?${text}` : location.pathname);

@@ -1,17 +1,27 @@
 // The WebSocket page: what the connection says goes to the panels, what the controls say goes to the connection.
 
+import { advice, inWords, reasonOf, sentence } from "./advice.js";
+import { CallPanel } from "./call-panel.js";
 import { Conversations, DIRECT } from "./conversations.js";
+import { CredentialField } from "./credential-field.js";
 import { byId, displayName, element } from "./dom.js";
 import { Log } from "./log.js";
 import { Members } from "./members.js";
+import { UNAUTHORIZED } from "./reconnection.js";
 import { Connection } from "./rtcore.js";
 import { toast } from "./toasts.js";
 
 const REFRESH_EVERY = 20;
 const SPARKLINE_POINTS = 40;
 // These are of use to the connection or are shown in the page; nobody said them.
-const SILENT_TYPES = new Set(["connected", "disconnect", "heartbeat", "gap"]);
+const SILENT_TYPES = new Set(["connected", "disconnect", "heartbeat"]);
+// What was said last in a channel is shown on joining, so much of it.
+const HISTORY = 50;
 
+// Seconds after which a server that has not let us in is taken to wait for something.
+const PATIENCE = 2;
+
+const credential = new CredentialField();
 const connection = new Connection();
 const frames = new Log("frames");
 const conversations = new Conversations({ tabs: byId("tabs"), messages: byId("messages") });
@@ -29,7 +39,12 @@ const members = new Members({
   },
 });
 
-const complain = (title) => (error) => toast({ title, content: error.message, type: "error" });
+const complain = (title) => (error) => toast({ title, content: inWords(error, credential.used), type: "error" });
+const call = new CallPanel(connection, {
+  name: () => byId("name").value.trim(),
+  connect,
+  changed: () => remember(),
+});
 
 // ---- Connection ----
 
@@ -41,30 +56,58 @@ const STATE_TEXT = {
 };
 let retryAt = 0;
 let countdown = 0;
+let patience = 0;
+
+function showPatience() {
+  const { token, apiKey } = credential.used;
+  if (token || apiKey) return;
+  byId("state-reason").textContent = "The server has not let you in yet. If it wants a token or an API key, enter it now.";
+  byId("state-reason").hidden = false;
+}
 
 function showCountdown() {
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
   byId("countdown").textContent = `in ${seconds} s`;
 }
 
-function identity() {
-  return [["user_id", byId("name").value.trim()]];
+function connect() {
+  const { given } = credential;
+  credential.begin(given);
+  connection.open([["user_id", byId("name").value.trim()]], given);
 }
 
 byId("connection").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (connection.state === "closed") connection.open(identity());
-  else connection.close();
+  if (connection.state === "closed") {
+    connect();
+  } else {
+    call.leave();
+    connection.close();
+  }
 });
 byId("retry").addEventListener("click", () => connection.retry());
 
-function whyEnded(code, reason) {
+credential.addEventListener("use", ({ detail: given }) => {
+  if (connection.state !== "open") credential.begin(given);
+  connection
+    .renew(given)
+    .then(() => credential.begin(given))
+    .catch(complain("The token was not taken"));
+});
+connection.addEventListener("expires", ({ detail: { at } }) => credential.expires(at));
+connection.addEventListener("not-renewed", ({ detail: { error } }) => credential.notRenewed(error));
+
+function whyEnded(state, code, reason) {
   if (!code && !reason) return "";
-  return `Disconnected: ${reason || "the connection was lost"}${code ? ` (code ${code})` : ""}`;
+  const { used } = credential;
+  const why = `Disconnected: ${reasonOf(code, reason, used) || "the connection was lost"}${code ? ` (code ${code})` : ""}`;
+  const todo = advice(code, used);
+  return todo && state === "closed" ? `${why}. ${todo}` : why;
 }
 
 function whyNameless() {
-  if (!byId("name").value.trim() || connection.userId !== null) return "";
+  const { token, apiKey } = credential.used;
+  if (!byId("name").value.trim() || connection.userId !== null || token || apiKey) return "";
   return "The server did not take your name. Start it with REALTIME_ALLOW_ANONYMOUS=true.";
 }
 
@@ -80,6 +123,10 @@ connection.addEventListener("state", ({ detail: { state, code, reason, retryAt: 
   byId("connection-id").textContent = connection.connectionId ?? "–";
   byId("user-id").textContent = open ? connection.userId ?? "anonymous" : "–";
 
+  credential.showState(state, { refused: code === UNAUTHORIZED });
+
+  clearTimeout(patience);
+  if (state === "connecting") patience = setTimeout(showPatience, PATIENCE * 1000);
   clearInterval(countdown);
   byId("countdown").textContent = "";
   if (state === "waiting") {
@@ -88,7 +135,7 @@ connection.addEventListener("state", ({ detail: { state, code, reason, retryAt: 
     countdown = setInterval(showCountdown, 250);
   }
   if (state !== "connecting") {
-    const why = open ? whyNameless() : whyEnded(code, reason);
+    const why = open ? whyNameless() : whyEnded(state, code, reason);
     byId("state-reason").textContent = why;
     byId("state-reason").hidden = !why;
   }
@@ -125,7 +172,7 @@ connection.addEventListener("frame", ({ detail: { direction, text } }) => {
 
 function join(channel) {
   conversations.add(channel);
-  connection.join(channel);
+  connection.join(channel, { history: HISTORY });
   remember();
 }
 
@@ -158,6 +205,11 @@ conversations.addEventListener("select", ({ detail: channel }) => {
   if (direct) refreshOnline();
 });
 
+connection.addEventListener("history", ({ detail: { publications } }) => {
+  // A notification that is old is none.
+  for (const message of publications) if (message.type !== "notification") hear(message, { unread: false });
+});
+
 connection.addEventListener("joined", ({ detail: { channel, data, again } }) => {
   conversations.setJoined(channel, true);
   if (data.presence) members.set(channel, data.presence);
@@ -167,12 +219,29 @@ connection.addEventListener("joined", ({ detail: { channel, data, again } }) => 
   showEmpty();
 });
 
-connection.addEventListener("refused", ({ detail: { channel, error } }) => {
+connection.addEventListener("history-refused", ({ detail: { channel, error } }) => {
+  conversations.notice(channel, `What was said before is not shown: ${error.message}`);
+});
+
+connection.addEventListener("refused", ({ detail: { channel, error, again } }) => {
+  if (again) {
+    removed(channel, error);
+    return;
+  }
   conversations.remove(channel);
   members.forget(channel);
   complain(`Could not join ${channel}`)(error);
   remember();
 });
+
+// What was said there is still to be read.
+function removed(channel, error) {
+  conversations.setLeft(channel);
+  conversations.notice(channel, `You are not in ${channel} any more: ${error.message}`);
+  members.forget(channel);
+  complain(`Taken out of ${channel}`)(error);
+  remember();
+}
 
 // ---- Who is there ----
 
@@ -180,9 +249,7 @@ function refreshMembers(channel) {
   connection
     .command("presence", { channel })
     .then((presence) => members.set(channel, presence))
-    .catch(() => {
-      // A server may have presence switched off; then the list stays empty.
-    });
+    .catch((error) => members.refuse(channel, error.message));
 }
 
 function refreshOnline() {
@@ -194,9 +261,8 @@ function refreshOnline() {
       members.set(DIRECT, { count, users: named });
       byId("online").replaceChildren(...named.filter((user) => !isMe(user)).map((user) => element("option", { value: user.user_id })));
     })
-    .catch(() => {
-      // A convenience only: a name can be typed as well.
-    });
+    // A convenience only: a name can be typed as well.
+    .catch((error) => members.refuse(DIRECT, error.message));
 }
 
 byId("members-refresh").addEventListener("click", () => {
@@ -226,7 +292,7 @@ function labelOf({ type, channel, recipient_id: recipient }) {
   return type === "text" ? "echo" : type;
 }
 
-function hear(message) {
+function hear(message, { unread = true } = {}) {
   const sender = message.meta?.sender ?? {};
   const echoed = !message.meta && message.type === "text";
   const own = echoed || (sender.connection_id ?? null) === connection.connectionId || (sender.user_id != null && isMe(sender));
@@ -238,24 +304,37 @@ function hear(message) {
     body: bodyOf(message),
     at: message.meta?.timestamp ?? Date.now(),
     type: message.type,
+    unread,
   });
   showEmpty();
 }
 
-connection.addEventListener("message", ({ detail: message }) => {
+function missing({ channel, stream, reason }) {
+  if (stream === "presence") refreshMembers(channel);
+  else conversations.notice(conversations.has(channel) ? channel : DIRECT, `Something may be missing here (${reason})`);
+}
+
+connection.addEventListener("message", ({ detail: message }) => receive(message));
+
+function receive(message) {
   const { type, channel } = message;
+  if (call.receive(message)) return;
   if (type === "user_joined") {
     if (members.enter(channel, message) && !isMe(message)) conversations.notice(channel, `${displayName(message)} joined`);
   } else if (type === "user_left") {
     if (members.exit(channel, message)) conversations.notice(channel, `${displayName(message)} left`);
   } else if (type === "notification") {
     toast(message.data ?? message);
+  } else if (type === "gap") {
+    missing(message);
+  } else if (type === "unsubscribed") {
+    removed(channel, { code: message.code, message: message.reason });
   } else if (type === "error") {
-    toast({ title: message.code, content: message.message, type: "error" });
+    complain(sentence(message.code.replaceAll("_", " ")))(message);
   } else if (!SILENT_TYPES.has(type)) {
     hear(message);
   }
-});
+}
 
 byId("composer").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -340,8 +419,11 @@ async function refresh() {
   if (conversations.selected === DIRECT) refreshOnline();
   try {
     await showStats();
-  } catch {
-    // Statistics may be kept from plain users; the panel then stays as it is.
+  } catch (error) {
+    if (connection.state !== "open") return;
+    byId("stats").replaceChildren();
+    byId("stats-empty").textContent = inWords(error, credential.used);
+    byId("stats-empty").hidden = false;
   }
   try {
     await ping(); // last, so that it waits behind nothing of ours
@@ -360,7 +442,9 @@ function remember() {
   for (const channel of connection.channels) query.append("channel", channel);
   const name = byId("name").value.trim();
   if (name) query.set("user_id", name);
-  if (connection.state !== "closed") query.set("connect", "1");
+  if (call.roomId !== null) query.set("room", call.roomId);
+  // A reload forgets what was entered, so it could not connect as whoever that was.
+  if (connection.state !== "closed" && !credential.filled) query.set("connect", "1");
   const text = query.toString();
   try {
     history.replaceState(null, "", text ? `?${text}` : location.pathname);
@@ -376,7 +460,10 @@ const name = preset.get("user_id");
 // Where there is none, somebody may have typed while this script was on its way.
 if (name) byId("name").value = name;
 conversations.add(DIRECT);
+const room = preset.get("room");
 const channels = [...new Set(preset.getAll("channel"))].filter(Boolean);
 for (const channel of channels) join(channel);
 conversations.select(channels[0] ?? DIRECT);
-if (preset.get("connect") === "1") connection.open(identity());
+if (preset.get("connect") === "1") connect();
+if (room) call.offer(room);
+if (room && preset.get("connect") === "1") call.join(room);
