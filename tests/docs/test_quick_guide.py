@@ -126,9 +126,11 @@ def test_websocket_endpoint(serve_application: Callable[[str], int]) -> None:
 def test_sse_endpoint(serve_application: Callable[[str], int]) -> None:
     port = serve_application(APPLICATION + snippet("SSE endpoint", 0).code)
     with httpx2.stream("GET", f"http://127.0.0.1:{port}/events") as response:
-        lines = [line for line, _ in zip(response.iter_lines(), range(4), strict=False)]
-    assert lines[:3] == ["retry: 3000", "", "event: connected"]
-    assert json.loads(lines[3].removeprefix("data: "))["channels"] == ["general"]
+        lines = [line for line, _ in zip(response.iter_lines(), range(6), strict=False)]
+    # The position where the stream begins is no event.
+    assert lines[2].startswith("id: ")
+    assert [*lines[:2], *lines[3:5]] == ["retry: 3000", "", "", "event: connected"]
+    assert json.loads(lines[5].removeprefix("data: "))["channels"] == ["general"]
 
 
 def test_settings(tmp_path: Path) -> None:

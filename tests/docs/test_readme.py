@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -34,6 +35,8 @@ def test_no_snippet_is_left_out() -> None:
         ("In your own application", "python"),
         ("In your own application", "python"),
         ("In a browser", "javascript"),
+        ("Who may come in", "sh"),
+        ("Who may come in", "python"),
         ("As a library", "python"),
     ]
 
@@ -50,11 +53,11 @@ def test_chat(port: int, backend: str, tmp_path: Path) -> None:
 
 def test_shell(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [shell] = snippet("From the shell", "sh", port)
-    sub, pub, stream, send, stats = [
+    sub, pub, history, stream, send, stats = [
         shlex.split(line, comments=True) for line in shell.code.replace("\\\n", " ").splitlines()
     ]
     monkeypatch.setenv("RTCORE_URL", f"http://127.0.0.1:{port}/realtime")
-    for command in (sub, pub, stats):
+    for command in (sub, pub, history, stats):
         assert command[0] == "rtcore"
         command[0] = str(RTCORE)
     with (
@@ -64,7 +67,10 @@ def test_shell(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert subscriber.read_line() == "listening to general"
         while '"connected"' not in (line := streaming.read_line()):
             assert streaming.process.poll() is None, line
-        first, second = output_of(pub), output_of([*send, "-s"])
+        first = output_of(pub)
+        past = subprocess.run(history, check=True, capture_output=True, text=True).stdout.splitlines()
+        assert past[-1] == "[general] Hello from a shell"
+        second = output_of([*send, "-s"])
         assert second["offset"] == first["offset"] + 1
         line = subscriber.read_line()
         if line.endswith("joins"):  # the stream, if it was the later of the two
@@ -106,6 +112,27 @@ def test_endpoint_of_ones_own(serve_application: Callable[[str], int]) -> None:
         ann.send("Hello")
         for heard in (json.loads(ann.recv(10)), json.loads(bob.recv(10))):
             assert (heard["from"], heard["text"]) == ("ann", "Hello")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_tokens(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [shell] = snippet("Who may come in", "sh")
+    monkeypatch.setenv("PATH", f"{RTCORE.parent}{os.pathsep}{os.environ['PATH']}")
+    exports, _, serve = shell.code.strip().rpartition("\n")
+    serve = f'echo "$WS_JWT_SECRET_KEY"\nexec {serve} --port 0'
+    with running("sh", "-c", f"{exports}\n{serve}", errors=tmp_path / "server") as server:
+        monkeypatch.setenv("WS_JWT_SECRET_KEY", server.read_line())
+        found = re.search(r":(\d+)/", server.read_line())
+        assert found, server.complaints
+        assert httpx2.get(f"http://127.0.0.1:{found[1]}/realtime/events").status_code == 401
+        [client] = snippet("Who may come in", "python", int(found[1]))
+        code = client.code.replace("anyio.run(main)", f"anyio.run(main, backend={backend!r})")
+        assert backend in code
+        with running(sys.executable, "-u", "-c", code, errors=tmp_path / "client") as program:
+            while (line := program.read_line()) != "ann It is me.":
+                assert line, program.complaints
+        assert server.stop() == 0
+        assert server.complaints == ""
 
 
 def test_library() -> None:
