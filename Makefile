@@ -8,6 +8,12 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 # How many tests run at once.
 JOBS ?= 2
+# How many scenarios `make simulate` runs, from which on, and the file from which it goes on if interrupted.
+SEEDS ?= 10000
+FROM ?= 0
+STATE ?=
+# How long `make fuzz` takes for each of its targets.
+SECONDS ?= 60
 # What else to tell pytest, as in make test ARGS='-k frames'. Only all tests cover everything.
 ARGS ?=
 COVERED = $(if $(ARGS),,--cov --cov-report=term --cov-fail-under=100)
@@ -20,18 +26,22 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
 # With the rights that we have: root's, those that sudo gives without a question, or none.
-APT = if [ "$$(id -u)" = 0 ]; then as=; elif sudo -n true 2>/dev/null; then as=sudo; \
-      else echo "make: $$package is missing; install it as root: apt-get install $$package" >&2; exit 1; fi; \
+ROOT = if [ "$$(id -u)" = 0 ]; then as=; elif sudo -n true 2>/dev/null; then as=sudo; \
+       else echo "make: $$package is missing; install it as root: apt-get install $$package" >&2; exit 1; fi
+APT = $(ROOT); \
       echo "make: installing $$package" >&2; \
       $$as apt-get -qq update && \
       $$as env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$package >/dev/null
 
-.PHONY: help serve test conformance bench check lint types imports clean venv
+.PHONY: help serve test conformance simulate fuzz audit bench check lint types imports clean venv
 
 help:
 	@echo 'make serve [PORT=8000] [HOST=127.0.0.1]  serve, and print where the test pages are'
 	@echo 'make test [ARGS=...]                     run all tests'
 	@echo 'make conformance                         run all Autobahn cases'
+	@echo 'make simulate [SEEDS=10000] [STATE=file] run that many simulated scenarios'
+	@echo 'make fuzz [SECONDS=60]                   fuzz each target for so long'
+	@echo 'make audit                               look up known vulnerabilities of what is installed'
 	@echo 'make bench                               measure the fan-out'
 	@echo 'make check                               lint, types and the direction of imports'
 	@echo 'make venv                                make $(VENV) with all that tests and checks need'
@@ -41,11 +51,25 @@ help:
 serve: $(VENV)/.serve
 	@exec env REALTIME_ALLOW_ANONYMOUS=true $(VENV)/bin/rtcore serve --host $(HOST) --port $(PORT)
 
-test: $(VENV)/.test $(CONFORMANCE)/.made chromium
+test: $(VENV)/.test $(CONFORMANCE)/.made chromium coturn
 	$(PY) -m pytest -n $(JOBS) --dist loadgroup $(COVERED) $(ARGS)
 
 conformance: $(VENV)/.test $(CONFORMANCE)/.made
 	$(PY) -m pytest tests/conformance --all-cases $(ARGS)
+
+simulate: $(VENV)/.test
+	$(PY) -m tests.simulation.campaign --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(if $(STATE),--state $(STATE))
+
+# Not among the tests: Atheris has no release for each Python, and what it finds depends on how long it looks.
+fuzz: $(VENV)/.test
+	$(PY) -m pip install --quiet 'atheris>=2.3'
+	$(PY) -m tests.fuzz.campaign --seconds $(SECONDS)
+
+# Not among the checks: it asks pypi.org, and its answer changes while nothing here does. What it cannot look up is a failure.
+audit: $(VENV)/.serve
+	@$(PY) -m venv --clear $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install 'pip-audit>=2.7'
+	$(VENV)/audit/bin/pip-audit --strict --path $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
 bench: $(VENV)/.test
 	$(PY) -m benchmarks.fanout $(ARGS)
@@ -64,10 +88,21 @@ imports: $(VENV)/.test
 
 venv: $(VENV)/.test
 
-# Not a file: where it is is for the system to say.
-.PHONY: chromium
+# Not files: where they are is for the system to say.
+.PHONY: chromium coturn
 chromium:
 	@command -v chromium >/dev/null || { package=chromium; $(APT); }
+
+# The tests start one of their own. A masked unit is what keeps the package from starting its relay, now and at each
+# boot; without systemd it starts none unless /etc/default/coturn says so.
+UNITS := /etc/systemd/system
+coturn:
+	@command -v turnserver >/dev/null || { package=coturn; $(ROOT); \
+	    [ -e $(UNITS)/coturn.service ] || { \
+	        $$as mkdir -p $(UNITS) && $$as ln -s /dev/null $(UNITS)/coturn.service && \
+	        echo 'make: coturn will not run as a service, unless you say: systemctl unmask coturn' >&2; \
+	    } || exit 1; \
+	    $(APT); }
 
 # Each stamp is younger than what says what to install: that is installed.
 $(VENV)/.serve: pyproject.toml Makefile $(VENV)/.made

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from .load import CHANNEL_MESSAGE, MARKER, Listeners, connect, masked_frame
+from .load import CHANNEL_MESSAGE, MARKER, Listeners, Opening, connect, masked_frame
 from .machine import LOAD_CORE, SERVER_CORE, describe, pin, raise_file_limit
 from .peers import MEASURED, PEERS, Peer, Running, started
 
@@ -84,7 +84,8 @@ def measure(peer: Peer, *, subscribers: int, seconds: float) -> Outcome:
     """Run a fresh server for a second to warm up, then for so many seconds."""
     with started(peer, core=SERVER_CORE) as running:
         (publisher,), (sock,) = connect(running.port, peer.publish), connect(running.port, peer.echo)
-        with publisher, sock, Listeners.connected(running.port, peer.subscribe, subscribers) as listeners:
+        openings = [Opening(peer.subscribe)] * subscribers
+        with publisher, sock, Listeners.connected(running.port, openings) as listeners:
             listeners.settle(publisher)
             processes = (running, Running("self"))
             echo = _Echo(sock)

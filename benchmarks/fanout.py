@@ -13,7 +13,7 @@ from statistics import median
 
 import attrs
 
-from .load import CHANNEL_MESSAGE, Listeners, connect, masked_frame
+from .load import CHANNEL_MESSAGE, Listeners, Opening, connect_each, masked_frame
 from .machine import LOAD_CORE, SERVER_CORE, describe, pin, raise_file_limit
 from .peers import MEASURED, PEERS, Peer, Running, started
 
@@ -55,12 +55,15 @@ class Round:
         return self.server_cpu / self.deliveries * 1e6
 
 
-def measure(peer: Peer, *, subscribers: int, seconds: float, single: bool) -> Round:
+def measure(
+    peer: Peer, *, publisher: Opening, subscribers: Sequence[Opening], seconds: float, single: bool = False
+) -> Round:
     """Run one round against a fresh server.
 
     Args:
         peer: The server.
-        subscribers: How many there are.
+        publisher: How the one comes who publishes.
+        subscribers: How the others come.
         seconds: For how long, after the warm-up.
         single: Whether 20 messages a second are published, rather than eight as soon as the last eight are heard.
     """
@@ -68,20 +71,20 @@ def measure(peer: Peer, *, subscribers: int, seconds: float, single: bool) -> Ro
     frames = masked_frame(CHANNEL_MESSAGE) * outstanding
     load = Running("self")
     with started(peer, core=SERVER_CORE) as running:
-        (publisher,) = connect(running.port, peer.publish)
-        with publisher, Listeners.connected(running.port, peer.subscribe, subscribers) as listeners:
+        (sock,) = connect_each(running.port, [publisher])
+        with sock, Listeners.connected(running.port, subscribers) as listeners:
 
             def run(seconds: float) -> None:
                 end = time.monotonic() + seconds
                 while (at := time.monotonic()) < end:
-                    publisher.sendall(frames)
+                    sock.sendall(frames)
                     listeners.hear(outstanding)
                     if single:
                         pause = max(0.0, at + _INTERVAL - time.monotonic())
                         listeners.idle += pause
                         time.sleep(pause)
 
-            listeners.settle(publisher)
+            listeners.settle(sock)
             run(_WARM_UP)
             messages, size = listeners.messages, listeners.bytes
             wall, server_cpu, idle = time.monotonic(), running.cpu_seconds(), listeners.idle
@@ -140,7 +143,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rounds: dict[str, list[Round]] = {name: [] for name in options.servers}
     for number in range(options.rounds):
         for name, measured in rounds.items():
-            one = measure(PEERS[name], subscribers=options.subscribers, seconds=options.seconds, single=options.single)
+            peer = PEERS[name]
+            one = measure(
+                peer,
+                publisher=Opening(peer.publish),
+                subscribers=[Opening(peer.subscribe)] * options.subscribers,
+                seconds=options.seconds,
+                single=options.single,
+            )
             measured.append(one)
             print(f"round {number + 1}: {name:20} {one.rate:>10,.0f}/s {one.cost:>6.2f} s per million", flush=True)
     report(rounds, single=options.single)

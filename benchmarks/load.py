@@ -13,7 +13,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-__all__ = ["CHANNEL_MESSAGE", "MARKER", "Listeners", "connect", "masked_frame"]
+import attrs
+
+__all__ = ["CHANNEL_MESSAGE", "MARKER", "Listeners", "Opening", "connect", "connect_each", "masked_frame"]
 
 #: In each published message, once.
 MARKER = b"BENCHMARK-MESSAGE"
@@ -39,31 +41,59 @@ def masked_frame(payload: bytes) -> bytes:
     key = b"\x37\xfa\x21\x3d"
     size = len(payload)
     header = bytes((0x81, 0x80 | size)) if size < 126 else b"\x81\xfe" + size.to_bytes(2, "big")
-    return header + key + bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
+    mask = int.from_bytes((key * (size // 4 + 1))[:size], "big")
+    return header + key + (int.from_bytes(payload, "big") ^ mask).to_bytes(size, "big")
+
+
+@attrs.frozen
+class Opening:
+    """A request for a WebSocket.
+
+    Attributes:
+        target: What is asked for.
+        headers: Lines besides those that each such request has.
+    """
+
+    target: str
+    headers: tuple[str, ...] = ()
+
+    def send(self, port: int) -> socket.socket:
+        """Connect and send it; returns the socket, on which the answer is yet to come."""
+        lines = (
+            f"GET {self.target} HTTP/1.1",
+            f"Host: 127.0.0.1:{port}",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            *self.headers,
+        )
+        sock = socket.create_connection(("127.0.0.1", port), _TIMEOUT)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        return sock
 
 
 def connect(port: int, target: str, count: int = 1) -> list[socket.socket]:
     """Open WebSockets and wait until all are accepted; what comes after the handshake may be lost."""
-    request = (
-        f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    ).encode()
+    return connect_each(port, [Opening(target)] * count)
+
+
+def connect_each(port: int, openings: Sequence[Opening]) -> list[socket.socket]:
+    """Open a WebSocket with each request; see `connect`."""
     opened: list[socket.socket] = []
     try:
-        while len(opened) < count:
+        while len(opened) < len(openings):
             accepted = len(opened)
-            for _ in range(min(_BURST, count - accepted)):
-                sock = socket.create_connection(("127.0.0.1", port), _TIMEOUT)
-                opened.append(sock)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.sendall(request)
-            for sock in opened[accepted:]:
+            for opening in openings[accepted : accepted + _BURST]:
+                opened.append(opening.send(port))
+            for opening, sock in zip(openings[accepted:], opened[accepted:], strict=False):
                 answer = b""
                 while b"\r\n\r\n" not in answer:
                     data = sock.recv(65536)
                     answer += data
                     if not data or not answer.startswith(b"HTTP/1.1 101"[: len(answer)]):
-                        raise RuntimeError(f"{target} answered {answer[:200]!r}")
+                        raise RuntimeError(f"{opening.target} answered {answer[:200]!r}")
     except BaseException:
         for sock in opened:
             sock.close()
@@ -100,10 +130,10 @@ class Listeners:
 
     @classmethod
     @contextmanager
-    def connected(cls, port: int, target: str, count: int) -> Iterator[Listeners]:
-        """Connect so many; they are closed with the context."""
+    def connected(cls, port: int, openings: Sequence[Opening]) -> Iterator[Listeners]:
+        """Connect one with each request; they are closed with the context."""
         with ExitStack() as stack:
-            self = cls([stack.enter_context(sock) for sock in connect(port, target, count)])
+            self = cls([stack.enter_context(sock) for sock in connect_each(port, openings)])
             stack.callback(self._epoll.close)
             yield self
 

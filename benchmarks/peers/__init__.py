@@ -1,4 +1,4 @@
-"""The servers that are measured: each a process of its own that broadcasts what one client publishes."""
+"""The servers that are measured, each a process of its own."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ class Peer:
 
     Attributes:
         name: What to call it.
-        arguments: Of the interpreter; the server prints its port once it listens.
+        arguments: Of the program; the server prints its port once it listens.
         subscribe: The target of a WebSocket that hears all that is published.
         publish: The target of a WebSocket whose text messages are published.
         echo: The target of a WebSocket whose text messages come back.
+        program: What runs it: this interpreter, unless it is not written in Python.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Peer:
     subscribe: str = "/subscribe"
     publish: str = "/publish"
     echo: str = "/echo"
+    program: str = sys.executable
 
 
 def _native(backend: str) -> Peer:
@@ -97,7 +99,7 @@ def started(peer: Peer, *, core: int | None) -> Iterator[Running]:
         # A child inherits it, so the server never runs elsewhere, not even while it starts.
         os.sched_setaffinity(0, {core})
     try:
-        process = subprocess.Popen([sys.executable, *peer.arguments], stdout=subprocess.PIPE)
+        process = subprocess.Popen([peer.program, *peer.arguments], stdout=subprocess.PIPE)
     finally:
         os.sched_setaffinity(0, ours)
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.http11 import Request, Response
 
 _subscribers: set[ServerConnection] = set()
 
@@ -27,9 +29,15 @@ async def _serve(connection: ServerConnection) -> None:
                 await connection.send(message)
 
 
-async def main() -> None:
-    """Serve until killed."""
-    async with serve(_serve, "127.0.0.1", 0, compression=None, ping_interval=None, backlog=4096) as server:
+async def main(process_request: Callable[[ServerConnection, Request], Response | None] | None = None) -> None:
+    """Serve until killed.
+
+    Args:
+        process_request: Tells how a request is refused, or ``None``.
+    """
+    async with serve(
+        _serve, "127.0.0.1", 0, process_request=process_request, compression=None, ping_interval=None, backlog=4096
+    ) as server:
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
         await server.serve_forever()
 
