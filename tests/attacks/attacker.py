@@ -100,8 +100,15 @@ class Attacker:
 
     def open_websocket(self, path: str, *, receive_buffer: int | None = None) -> socket.socket:
         """Open one, and wait until it is a WebSocket; what comes behind the handshake stays unread, or is dropped."""
+        return self._open_head(raw_upgrade(path), b"HTTP/1.1 101 ", receive_buffer)
+
+    def open_response(self, path: str, *, receive_buffer: int | None = None) -> socket.socket:
+        """Open one, and ask for something, until the head of the response is there; its body stays unread."""
+        return self._open_head(get(path), b"HTTP/1.1 200 ", receive_buffer)
+
+    def _open_head(self, request: bytes, start: bytes, receive_buffer: int | None) -> socket.socket:
         sock = self.open(receive_buffer=receive_buffer)
-        self.send(sock, raw_upgrade(path))
+        self.send(sock, request)
         head = self._open[sock]
         sock.settimeout(_TIMEOUT)
         while not head.endswith(b"\r\n\r\n"):
@@ -109,7 +116,7 @@ class Attacker:
             byte = sock.recv(1)
             assert byte, bytes(head)
             head += byte
-        assert head.startswith(b"HTTP/1.1 101 "), bytes(head)
+        assert head.startswith(start), bytes(head)
         sock.setblocking(False)
         return sock
 
@@ -182,7 +189,8 @@ class Attacker:
         """Wait until the server has closed every connection, reading nothing, which may be what it waits for."""
         until = time.monotonic() + timeout
         ours = {sock.getsockname()[1] for sock in self._open}
-        while ours & _held(self._address[1]) and time.monotonic() < until:
+        while left := ours & _held(self._address[1]):
+            assert time.monotonic() < until, f"{len(left)} of {len(ours)} are held"
             time.sleep(_PACE)
 
     def hear(self, sock: socket.socket, end: bytes) -> bytes:

@@ -296,8 +296,8 @@ def nobody_reads(port: int, scale: int) -> Outcome:
         for _ in range(4 * scale):
             attacker.open_websocket("/realtime/ws?channel=room", receive_buffer=4096)
             attacker.open_websocket("/flood", receive_buffer=4096)
-            attacker.send(attacker.open(receive_buffer=4096), get("/realtime/events?channel=room"))
-            attacker.send(attacker.open(receive_buffer=4096), get("/endless"))
+            attacker.open_response("/realtime/events?channel=room", receive_buffer=4096)
+            attacker.open_response("/endless", receive_buffer=4096)
         publisher = attacker.open_websocket("/realtime/ws")
         attacker.push(publisher, itertools.repeat(message, 500))
         attacker.send(publisher, masked_frame(b'{"type":"text","data":"the end"}'))

@@ -113,12 +113,13 @@ def enter(server: Server, page: Page, room: str) -> None:
     page.evaluate(_ENTER, [f"{server.url}/assets/mesh.js", url, room])
 
 
-def hear(program: Program, pattern: str) -> re.Match[str]:
-    """Read what the program prints until a line matches."""
-    while line := program.read_line():
-        if found := re.fullmatch(pattern, line):
-            return found
-    raise AssertionError(f"{pattern!r} never came: {program.complaints}")
+def hear(program: Program, *patterns: str) -> None:
+    """Read what the program prints until a line has matched each pattern, in whatever order."""
+    left = list(patterns)
+    while left:
+        line = program.read_line()
+        assert line, f"{left} never came: {program.complaints}"
+        left = [pattern for pattern in left if not re.fullmatch(pattern, line)]
 
 
 def see_more(page: Page) -> None:
@@ -141,10 +142,9 @@ def test_a_call(server: Server, tabs: Tabs, tmp_path: Path) -> None:
             if reloaded:
                 # It is another instance, which takes the place of the former one.
                 hear(program, "page: has left")
-            hear(program, r"page: video \d+x\d+")
+            hear(program, r"page: video \d+x\d+", f"page: has cat.jpg, SHA-256 {digest}")
             see_more(page)
             assert page.evaluate("window.state.size") == [640, 480]
-            hear(program, f"page: has cat.jpg, SHA-256 {digest}")
             assert page.evaluate("window.state.files") == {"cat.jpg": digest}
             page.evaluate(_SAY, "hello")
             hear(program, "page: chat: 'hello'")
