@@ -5,8 +5,10 @@ modules: `rtcore.websocket`, `rtcore.event_source`, `rtcore.client`, `rtcore.rou
 """
 
 from .backlog import Backlog
+from .binary import BinaryMessage
 from .client import Client, ClientConfig
 from .deadlines import Deadlines
+from .encoded import Encoded, Source
 from .errors import (
     CloseCode,
     CommandError,
@@ -20,7 +22,7 @@ from .errors import (
 )
 from .event_source import EventSource, EventSourceConfig
 from .event_stream import Event, EventStreamParser, encode_comment, encode_event, encode_retry
-from .messages import ChannelMessage, Encoded, Message, NotificationMessage, Source, encode
+from .messages import ChannelMessage, Message, NotificationMessage, encode
 from .namespaces import Access, Namespace, Namespaces, SlowConsumer
 from .node import Node, NodeConfig, disconnect_message
 from .permissions import Action, Credential, Grant, Identity, Scope
@@ -34,6 +36,7 @@ __all__ = [
     "Access",
     "Action",
     "Backlog",
+    "BinaryMessage",
     "ChannelMessage",
     "Client",
     "ClientConfig",

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from .messages import Encoded, Message, Source, encode
+from .encoded import Encoded, Source
+from .messages import Message, encode
 from .namespaces import SlowConsumer
 
 __all__ = ["Backlog"]
@@ -113,7 +114,7 @@ class Backlog:
             if source is not None and policy is SlowConsumer.LATEST:
                 freed = self._drop_replaced(source)
             # What takes no more than the place of its predecessor needs no room.
-            has_room = 0 < freed >= len(message.json) or self._make_room()
+            has_room = 0 < freed >= message.size or self._make_room()
             if not has_room and policy is not SlowConsumer.DROP_OLDEST:
                 return False
             entry = self._append(message)
@@ -139,7 +140,7 @@ class Backlog:
         while (entry := self._head) is not None:
             waiting = entry.message
             message = self._gap(entry) if waiting is None else waiting
-            size += len(message.json)
+            size += message.size
             if popped and size > max_bytes:
                 break
             popped.append(message)
@@ -219,7 +220,7 @@ class Backlog:
         if self._oldest is None:
             self._oldest = entry
         self._messages += 1
-        self.bytes += len(message.json)
+        self.bytes += message.size
         source = message.source
         if source is not None:
             key = (source.channel, source.presence)
@@ -238,7 +239,7 @@ class Backlog:
     def _remove(self, message: Encoded, entry: _Entry) -> None:
         """Count and index a message no longer; its entry stays in the chains."""
         self._messages -= 1
-        self.bytes -= len(message.json)
+        self.bytes -= message.size
         source = message.source
         if source is not None and source.policy is SlowConsumer.LATEST:
             key = (source.channel, source.presence, source.key)

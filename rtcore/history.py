@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import islice
 
-from .messages import Encoded
+from .encoded import Encoded
 
 __all__ = ["History", "Memory", "Publication"]
 
@@ -53,7 +53,7 @@ class Memory:
     def hold(self, history: History, publication: Publication) -> None:
         """Count a publication in."""
         self._held[publication.seq] = (history, publication)
-        self.bytes += len(publication.message.json)
+        self.bytes += publication.message.size
         while self.bytes > self._max_bytes:
             oldest_of, oldest = next(iter(self._held.values()))
             oldest_of.let_go(oldest)
@@ -61,7 +61,7 @@ class Memory:
     def release(self, publication: Publication) -> None:
         """Count a publication out."""
         del self._held[publication.seq]
-        self.bytes -= len(publication.message.json)
+        self.bytes -= publication.message.size
 
 
 class History:

@@ -13,21 +13,18 @@ from typing import Final, Literal, TypeAlias, get_args
 import attrs
 import msgspec
 
+from .binary import Bytes
+from .encoded import Encoded, Source
 from .errors import LocalProtocolError, Refusal
-from .event_stream import encode_event
-from .frames import encode_text
-from .namespaces import SlowConsumer
 
 __all__ = [
     "PLAIN_SERVER_TYPES",
     "RESERVED_EVENTS",
     "RESERVED_TYPES",
     "ChannelMessage",
-    "Encoded",
     "Message",
     "NotificationMessage",
     "NotificationType",
-    "Source",
     "check",
     "check_channel",
     "cursor",
@@ -61,6 +58,7 @@ RESERVED_TYPES: Final = frozenset(
         "room_updated",
         "room_closed",
         "binary",
+        "upload",
         "webrtc_signal",
         "gap",
         "unsubscribed",
@@ -82,90 +80,6 @@ _MAX_INTEGER: Final = 10**_MAX_NAME
 
 _decoder: Final = msgspec.json.Decoder()
 _encoder: Final = msgspec.json.Encoder()
-
-
-@attrs.frozen
-class Source:
-    """Where a publication comes from, for those who may have to drop it on its way to a slow consumer.
-
-    Attributes:
-        channel: The channel's name.
-        epoch: The life of the stream in which `offset` counts.
-        offset: The publication's number there.
-        policy: What to do where it waits for too long.
-        key: Under what `SlowConsumer.LATEST` conflates.
-        presence: Whether it belongs to the channel's comings and goings, which are a stream of their own.
-    """
-
-    channel: str
-    epoch: str
-    offset: int
-    policy: SlowConsumer = SlowConsumer.DISCONNECT
-    key: str = ""
-    presence: bool = False
-
-
-class Encoded:
-    """One message for any number of receivers: each wire's form is made at most once.
-
-    Equal to another by content: `json`, `event` and `id`.
-
-    Args:
-        json: UTF-8 without line breaks.
-        event: The event's name on an event stream.
-        id: On an event stream, the id to resume after; ``None`` for a message that does not move the client's position.
-        source: The stream that it is a publication of, or ``None`` for what is said to one connection.
-    """
-
-    __slots__ = ("_event_stream", "_frame", "_text", "event", "id", "json", "source")
-
-    def __init__(
-        self, json: bytes, event: str | None = None, *, id: str | None = None, source: Source | None = None
-    ) -> None:
-        self.json = json
-        self.event = event
-        self.id = id
-        self.source = source
-        self._frame: bytes | None = None
-        self._event_stream: bytes | None = None
-        self._text: str | None = None
-
-    @property
-    def frame(self) -> bytes:
-        """An unmasked WebSocket text frame (RFC 6455, section 5.6)."""
-        if self._frame is None:
-            self._frame = encode_text(self.json)
-        return self._frame
-
-    @property
-    def event_stream(self) -> bytes:
-        """An event of a ``text/event-stream`` (WHATWG HTML, section 9.2)."""
-        if self._event_stream is None:
-            data = self.json if self.json else None
-            self._event_stream = encode_event(data, event=self.event, id=self.id)
-        return self._event_stream
-
-    @property
-    def text(self) -> str:
-        """The JSON as text, for hosts that frame for themselves."""
-        if self._text is None:
-            self._text = self.json.decode()
-        return self._text
-
-    def with_id(self, id: str | None) -> Encoded:
-        """Return the same message, with another id to resume after, or none."""
-        return Encoded(self.json, self.event, id=id, source=self.source)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Encoded):
-            return NotImplemented
-        return self.json == other.json and self.event == other.event and self.id == other.id
-
-    def __hash__(self) -> int:
-        return hash((self.json, self.event, self.id))
-
-    def __repr__(self) -> str:
-        return f"Encoded({self.json!r}, event={self.event!r}, id={self.id!r})"
 
 
 @attrs.frozen
@@ -223,7 +137,9 @@ class ChannelMessage:
         return message
 
 
-def encode(message: Mapping[str, object], *, id: str | None = None, source: Source | None = None) -> Encoded:
+def encode(
+    message: Mapping[str, object], *, id: str | None = None, source: Source | None = None, data: Bytes | None = None
+) -> Encoded:
     """Encode one message of the server, with the event name that its type gives it on an event stream.
 
     Messages of plain types have no event name, so that ``EventSource.onmessage`` sees them, unless the
@@ -233,6 +149,7 @@ def encode(message: Mapping[str, object], *, id: str | None = None, source: Sour
         message: The message.
         id: See `Encoded`.
         source: See `Encoded`.
+        data: See `Encoded`.
 
     Raises:
         LocalProtocolError: If `message` cannot be written as JSON, or its ``event`` cannot be written as a line.
@@ -244,7 +161,7 @@ def encode(message: Mapping[str, object], *, id: str | None = None, source: Sour
     elif not event.isprintable():
         raise LocalProtocolError(f"an event's name must be printable: {event!r}")
     try:
-        return Encoded(_encoder.encode(message), event or None, id=id, source=source)
+        return Encoded(_encoder.encode(message), event or None, id=id, source=source, data=data)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise LocalProtocolError(f"a message must be JSON: {error}") from error
 
@@ -313,6 +230,7 @@ def publication(
     user_id: str | None,
     info: Message | None = None,
     timestamp: int,
+    data: Bytes | None = None,
 ) -> Encoded:
     """Encode a published message with its ``meta``; a ``meta`` of the publisher's own is replaced.
 
@@ -324,6 +242,7 @@ def publication(
         user_id: The sender's user, or ``None``.
         info: What is told about the sender beside these, or ``None`` for nothing.
         timestamp: Milliseconds since 1970.
+        data: The file in it, see `Encoded`.
 
     Raises:
         LocalProtocolError: If `message` cannot be written as JSON.
@@ -332,7 +251,7 @@ def publication(
     if info is not None:
         sender["info"] = info
     meta = {"id": id, "offset": source.offset, "epoch": source.epoch, "sender": sender, "timestamp": timestamp}
-    return encode({**message, "meta": meta}, id=id, source=source)
+    return encode({**message, "meta": meta}, id=id, source=source, data=data)
 
 
 def check_channel(name: object) -> Refusal | None:

@@ -98,7 +98,8 @@ class Namespace:
         upload: Who may send files.
         history_access: Who may ask for what was said before, and be told what they have missed.
         presence_access: Who may know who is there.
-        max_message_size: The most bytes of JSON in one publication, or ``None`` for the server's limit alone.
+        max_message_size: The most bytes of JSON, and of the file in it, in one publication; ``None`` for the server's
+            limit alone.
     """
 
     pattern: str = attrs.field(validator=_is_pattern)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from rtcore.encoded import Encoded
 from rtcore.errors import Refusal, reconnects
-from rtcore.messages import Encoded, Message, encode
+from rtcore.messages import Message, encode
 from rtcore.router import Gap, Joined, Page, Published, Request, Resumption, Roster
 from rtcore.session import Session
 

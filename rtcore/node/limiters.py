@@ -53,7 +53,7 @@ class Limiters:
         user_id = identity.user_id
         if self._config.user is None or user_id is None or identity.grant.credential is Credential.KEY:
             return None
-        size = len(encode(message).json)
+        size = encode(message).size
         wait = self._shared(user_id, self._config.user, now=now).admit(size, now=now)
         if not is_connected:
             self.release(user_id, now=now)

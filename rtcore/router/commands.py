@@ -6,9 +6,11 @@ from typing import TypeAlias
 
 import attrs
 
+from rtcore.binary import Bytes
+from rtcore.encoded import Encoded
 from rtcore.errors import Refusal
 from rtcore.filters import Filter
-from rtcore.messages import Encoded, Message
+from rtcore.messages import Message
 from rtcore.permissions import Grant
 
 __all__ = [
@@ -100,6 +102,7 @@ class Publish:
             may do everything.
         publisher: The name of the API key with which it came, where the request names no connection: with an id it is
             made once for that key. Otherwise it is made once for the user, if there is one.
+        data: The file in a message of type ``binary``, which nobody changes any more either; ``None`` in any other.
         builtin: Whether the server lets the sender speak in a channel of the server's own, and has looked at what it is
             allowed: so in rooms.
     """
@@ -111,6 +114,7 @@ class Publish:
     user_id: str | None = None
     grant: Grant | None = None
     publisher: str | None = None
+    data: Bytes | None = None
     builtin: bool = False
 
 

@@ -7,6 +7,7 @@ from typing import assert_never
 
 import attrs
 
+from rtcore.binary import Bytes
 from rtcore.channels import BROADCAST, Channel, connection_channel, is_builtin, user_channel
 from rtcore.errors import LocalProtocolError, Refusal
 from rtcore.filters import Filter, with_presence
@@ -360,7 +361,7 @@ class Router:
         if not command.builtin and (refusal := self._rights.decide(Action.PUBLISH, name, asker=asker)):
             return [Refused(request, refusal)]
         channel = self._registry.find(name)
-        if refusal := _too_large(channel.namespace, message):
+        if refusal := _too_large(channel.namespace, message, command.data):
             return [Refused(request, refusal)]
         if message.get("channel") != name and not is_builtin(name):
             # Whoever hears several channels wants to know which one speaks.
@@ -372,6 +373,7 @@ class Router:
             user_id=user_id,
             info=None if grant is None else grant.info,
             timestamp=timestamp,
+            data=command.data,
         )
         self._listen_directly(channel)
         persistent = channel.namespace.last_value or message.get("persistent") is True
@@ -491,9 +493,9 @@ def _by_seq(publication: Publication) -> int:
     return publication.seq
 
 
-def _too_large(namespace: Namespace, message: Message) -> Refusal | None:
-    """Tell that a message is larger than its channel takes, or ``None``."""
+def _too_large(namespace: Namespace, message: Message, data: Bytes | None) -> Refusal | None:
+    """Tell that a message, with the file in it, is larger than its channel takes, or ``None``."""
     limit = namespace.max_message_size
-    if limit is None or len(encode(message).json) <= limit:
+    if limit is None or encode(message, data=data).size <= limit:
         return None
     return Refusal("message_too_large", f"a message to this channel has at most {limit} bytes", status=413)

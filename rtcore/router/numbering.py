@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from rtcore.binary import Bytes
 from rtcore.channels import Channel
-from rtcore.messages import Encoded, Message, Source, publication
+from rtcore.encoded import Encoded, Source
+from rtcore.messages import Message, publication
 from rtcore.namespaces import SlowConsumer
 from rtcore.tokens import Token
 
@@ -33,6 +35,7 @@ class Numbering:
         user_id: str | None,
         info: Message | None,
         timestamp: int,
+        data: Bytes | None = None,
     ) -> Encoded:
         """Return `message` as the next publication of a channel, which is to be appended to its history.
 
@@ -48,6 +51,7 @@ class Numbering:
             user_id,
             info,
             timestamp,
+            data,
         )
 
     def change(
@@ -68,6 +72,7 @@ class Numbering:
         user_id: str | None,
         info: Message | None,
         timestamp: int,
+        data: Bytes | None = None,
     ) -> Encoded:
         encoded = publication(
             message,
@@ -77,6 +82,7 @@ class Numbering:
             user_id=user_id,
             info=info,
             timestamp=timestamp,
+            data=data,
         )
         self.seq += 1
         return encoded

@@ -5,8 +5,8 @@ from __future__ import annotations
 import attrs
 
 from rtcore.channels import Channel
+from rtcore.encoded import Encoded
 from rtcore.errors import Refusal
-from rtcore.messages import Encoded
 
 __all__ = ["Page", "page_of"]
 
@@ -56,7 +56,7 @@ def page_of(
     # Nearest to the bound first: what does not fit is further away.
     fitting = 0
     for publication in found:
-        max_bytes -= len(publication.message.json)
+        max_bytes -= publication.message.size
         if max_bytes < 0 and fitting:
             break
         fitting += 1

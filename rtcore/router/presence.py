@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rtcore.channels import Channel, Group
-from rtcore.messages import Encoded, Message, encode
+from rtcore.encoded import Encoded
+from rtcore.messages import Message, encode
 from rtcore.namespaces import Namespace
 from rtcore.presence import Member
 

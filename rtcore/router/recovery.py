@@ -8,9 +8,10 @@ from typing import Final
 import attrs
 
 from rtcore.channels import Channel
+from rtcore.encoded import Encoded
 from rtcore.filters import Filter
 from rtcore.history import Publication
-from rtcore.messages import Encoded, decode_value
+from rtcore.messages import decode_value
 from rtcore.tokens import Token
 
 from .commands import Since
@@ -190,4 +191,4 @@ def _in_order(publications: list[Publication], owed: int, instance: str) -> tupl
 
 
 def _size(publications: Sequence[Publication]) -> int:
-    return sum(len(publication.message.json) for publication in publications)
+    return sum(publication.message.size for publication in publications)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final, TypeAlias
 
 from rtcore.channels import Channel, connection_channel, is_builtin
+from rtcore.encoded import Encoded
 from rtcore.errors import Refusal
-from rtcore.messages import Encoded, encode
+from rtcore.messages import encode
 from rtcore.permissions import Action, Grant, Identity, decide
 
 from .connections import Connection, Connections

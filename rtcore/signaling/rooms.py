@@ -392,7 +392,7 @@ class Rooms:
         self, command: JoinRoom, room: Room | None, known: Peer | None, connection_id: str, own: Peer | None
     ) -> Refusal | None:
         config = self._config
-        if len(encode(command.metadata).json) > config.max_metadata_size:
+        if encode(command.metadata).size > config.max_metadata_size:
             return Refusal("invalid_metadata", f"'metadata' has at most {config.max_metadata_size} bytes", 413)
         if own is None and len(self._peers.get(connection_id, ())) >= config.max_rooms_per_connection:
             most = config.max_rooms_per_connection

@@ -111,7 +111,7 @@ def _check_content(kind: WebRTCSignalType, message: Message, config: SignalingCo
         return None
     if not isinstance(candidate, dict) or not isinstance(candidate.get("candidate"), str):
         return _invalid("an ice-candidate has an 'ice_candidate': an object with a string 'candidate', or null")
-    if len(encode(candidate).json) > config.max_candidate_size:
+    if encode(candidate).size > config.max_candidate_size:
         return _too_large(f"an 'ice_candidate' has at most {config.max_candidate_size} bytes")
     return None
 

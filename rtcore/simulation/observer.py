@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rtcore.encoded import Encoded
 from rtcore.errors import Refusal
-from rtcore.messages import Encoded, Message
+from rtcore.messages import Message
 from rtcore.permissions import Grant, Identity, Revocation
 from rtcore.router import Published
 

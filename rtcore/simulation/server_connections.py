@@ -11,9 +11,10 @@ from urllib.parse import parse_qs
 import attrs
 
 from rtcore.backlog import Backlog
+from rtcore.encoded import Encoded
 from rtcore.errors import CloseCode, Refusal
 from rtcore.event_stream import encode_retry
-from rtcore.messages import Encoded, encode
+from rtcore.messages import encode
 from rtcore.node import disconnect_message
 from rtcore.permissions import Identity
 from rtcore.session import Transport

@@ -11,8 +11,8 @@ import pytest
 from anyio.abc import TaskGroup
 
 from rtcore import Encoded, EventStreamParser, Message, Transport
+from rtcore.encoded import Source
 from rtcore.event_stream import Event
-from rtcore.messages import Source
 from rtcore.namespaces import SlowConsumer
 from rtcore_adapters.asgi_outlets import EventStreamOutlet, QueueOutlet, WebSocketOutlet
 from rtcore_transports import Admission, Batch, Driver

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from rtcore.encoded import Encoded
 from rtcore.errors import Refusal
-from rtcore.messages import Encoded, Message
+from rtcore.messages import Message
 from rtcore.namespaces import Namespace, Namespaces
 from rtcore.permissions import Action, Grant, Scope, decide
 from rtcore.router import Deliver, Effect, Publish, Request, RouterConfig, Subscribe

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from rtcore.messages import Encoded, Message
+from rtcore.encoded import Encoded
+from rtcore.messages import Message
 from rtcore.node import NodeConfig, NodeEffect
 from rtcore.router import Deliver, Request
 from rtcore.session import Transport

@@ -6,8 +6,9 @@ import json
 from collections.abc import Container
 from typing import Any
 
+from rtcore.encoded import Encoded
 from rtcore.errors import Refusal
-from rtcore.messages import Encoded, Message
+from rtcore.messages import Message
 from rtcore.namespaces import Namespace
 from rtcore.node import PROTOCOL_VERSION, Close, Consult, Node, NodeConfig, NodeEffect
 from rtcore.permissions import OPEN, Action, Credential, Grant, Identity, Scope, decide

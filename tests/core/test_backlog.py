@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from rtcore import Encoded
 from rtcore.backlog import Backlog
-from rtcore.messages import Message, Source
+from rtcore.encoded import Source
+from rtcore.messages import Message
 from rtcore.namespaces import SlowConsumer
 
 DISCONNECT, DROP_OLDEST, LATEST = SlowConsumer.DISCONNECT, SlowConsumer.DROP_OLDEST, SlowConsumer.LATEST

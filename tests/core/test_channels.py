@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtcore.channels import BROADCAST, Channel, Group, connection_channel, is_builtin, user_channel
+from rtcore.encoded import Encoded
 from rtcore.filters import Filter
 from rtcore.history import Memory
-from rtcore.messages import Encoded
 from rtcore.namespaces import Namespace
 from rtcore.presence import Member
 

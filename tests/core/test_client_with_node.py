@@ -33,8 +33,8 @@ from rtcore.client import (
     RejoinRefused,
     SendText,
 )
+from rtcore.encoded import Encoded
 from rtcore.errors import CloseCode
-from rtcore.messages import Encoded
 from rtcore.namespaces import Namespace, Namespaces, SlowConsumer
 from rtcore.node import Close, Node, NodeConfig, NodeEffect
 from rtcore.router import Deliver, Published, RouterConfig

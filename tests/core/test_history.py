@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rtcore.encoded import Encoded
 from rtcore.history import History, Memory, Publication
-from rtcore.messages import Encoded
 
 MESSAGE = Encoded(b'{"n":10}')  # of 8 bytes
 

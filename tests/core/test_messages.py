@@ -9,16 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rtcore.encoded import Encoded, Source
 from rtcore.errors import LocalProtocolError, Refusal
 from rtcore.event_stream import EventStreamParser
 from rtcore.messages import (
     RESERVED_EVENTS,
     RESERVED_TYPES,
     ChannelMessage,
-    Encoded,
     Message,
     NotificationMessage,
-    Source,
     check,
     check_channel,
     cursor,

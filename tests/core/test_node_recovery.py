@@ -7,9 +7,10 @@ import json
 import pytest
 
 from rtcore.channels import BROADCAST, user_channel
+from rtcore.encoded import Encoded
 from rtcore.errors import Refusal
 from rtcore.event_stream import EventStreamParser
-from rtcore.messages import Encoded, Message, cursor, encode
+from rtcore.messages import Message, cursor, encode
 from rtcore.namespaces import Namespace, Namespaces
 from rtcore.node import NodeConfig, NodeEffect
 from rtcore.router import Deliver, RouterConfig

@@ -14,8 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from rtcore.encoded import Encoded
 from rtcore.event_stream import EventStreamParser
-from rtcore.messages import Encoded, Message
+from rtcore.messages import Message
 from rtcore.namespaces import Namespace, Namespaces
 from rtcore.node import Node, NodeConfig, NodeEffect
 from rtcore.router import Deliver, Published, RouterConfig

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rtcore.encoded import Encoded
 from rtcore.errors import Refusal
-from rtcore.messages import Encoded, Message
+from rtcore.messages import Message
 from rtcore.namespaces import Access, Namespace, Namespaces
 from rtcore.router import Deliver, Page, Publish, Published, Refused, Request, RouterConfig, Subscribe
 

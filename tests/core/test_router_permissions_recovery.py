@@ -7,8 +7,8 @@ import json
 import pytest
 
 from rtcore.channels import BROADCAST, user_channel
+from rtcore.encoded import Encoded
 from rtcore.errors import Refusal
-from rtcore.messages import Encoded
 from rtcore.namespaces import Access, Namespace
 from rtcore.permissions import EVERYTHING, OPEN, Grant
 from rtcore.router import (

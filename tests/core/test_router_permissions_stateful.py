@@ -10,8 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from rtcore.encoded import Encoded
 from rtcore.filters import Filter
-from rtcore.messages import Encoded, Message
+from rtcore.messages import Message
 from rtcore.namespaces import Access, Namespace, Namespaces
 from rtcore.permissions import Grant, Identity, Scope
 from rtcore.router import (

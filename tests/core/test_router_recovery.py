@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rtcore.channels import BROADCAST, user_channel
+from rtcore.encoded import Encoded
 from rtcore.filters import Filter
-from rtcore.messages import Encoded, Message
+from rtcore.messages import Message
 from rtcore.namespaces import Namespace, Namespaces
 from rtcore.router import (
     Deliver,

@@ -21,8 +21,9 @@ from rtcore import (
     WebSocket,
     WebSocketConfig,
 )
+from rtcore.encoded import Encoded
 from rtcore.event_stream import EventStreamParser, EventTooLarge, encode_event
-from rtcore.messages import Encoded, decode_value
+from rtcore.messages import decode_value
 from rtcore.node import Consult, Node, NodeConfig, Verify
 from rtcore.patterns import matches
 from rtcore.permissions import OPEN, Grant, Identity, Scope

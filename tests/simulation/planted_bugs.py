@@ -19,9 +19,9 @@ from rtcore.channels import Channel
 from rtcore.client import Answered, Client, Refused
 from rtcore.client.outbox import Kind
 from rtcore.client.positions import Position, Positions, Verdict
+from rtcore.encoded import Encoded
 from rtcore.history import History, Publication
 from rtcore.idempotency import Idempotency, Publisher
-from rtcore.messages import Encoded
 from rtcore.node import Node
 from rtcore.presence import Presence
 from rtcore.router import Deliver, Publish, Published, Request, Resumption, Router, recovery

@@ -6,8 +6,9 @@ import attrs
 import msgspec
 import pytest
 
+from rtcore.encoded import Encoded, Source
 from rtcore.errors import Refusal
-from rtcore.messages import Encoded, Message, Source, encode
+from rtcore.messages import Message, encode
 from rtcore.namespaces import Namespace, Namespaces, SlowConsumer
 from rtcore.node import NodeConfig
 from rtcore.router import RouterConfig

@@ -7,7 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
-from rtcore.messages import Encoded, Message, Source, encode
+from rtcore.encoded import Encoded, Source
+from rtcore.messages import Message, encode
 from rtcore.namespaces import Namespace, Namespaces, SlowConsumer
 from rtcore.node import NodeConfig
 from rtcore.permissions import Grant, Revocation, Scope

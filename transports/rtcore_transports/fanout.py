@@ -68,6 +68,11 @@ class Batch:
         return b"".join([message.frame for message in self.messages])
 
     @cached_property
+    def json_frames(self) -> bytes:
+        """All of them as WebSocket text frames, for receivers that take nothing else."""
+        return b"".join([message.json_frame for message in self.messages])
+
+    @cached_property
     def event_stream(self) -> bytes:
         """All of them as events of an event stream."""
         return b"".join([message.event_stream for message in self.messages])
@@ -163,7 +168,7 @@ class Fanout:
         number = self._number
         for message, connections, skip in log:
             number += 1
-            self._pending_bytes += len(message.json)
+            self._pending_bytes += message.size
             # The log holds the tuples, so no two of them have the same id.
             key = (id(connections), skip)
             group = groups.get(key)

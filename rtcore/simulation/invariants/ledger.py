@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import attrs
 import msgspec
 
-from rtcore.messages import Encoded, Message
+from rtcore.encoded import Encoded
+from rtcore.messages import Message
 from rtcore.namespaces import Namespace
 from rtcore.router import Published
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rtcore.messages import Encoded, Message
+from rtcore.encoded import Encoded
+from rtcore.messages import Message
 from rtcore.router import Roster
 
 from .invariant import Invariant

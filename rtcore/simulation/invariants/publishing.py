@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rtcore.messages import Encoded, Message
+from rtcore.encoded import Encoded
+from rtcore.messages import Message
 
 from .invariant import Invariant
 from .ledger import Ledger, Publication, number_of

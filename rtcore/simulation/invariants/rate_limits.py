@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import attrs
 import msgspec
 
+from rtcore.encoded import Encoded
 from rtcore.errors import CloseCode
-from rtcore.messages import Encoded
 
 from .invariant import Invariant
 from .ledger import Ledger, number_of

@@ -8,8 +8,9 @@ import attrs
 import msgspec
 
 from rtcore.channels import BROADCAST
+from rtcore.encoded import Encoded
 from rtcore.errors import CloseCode, Refusal
-from rtcore.messages import Encoded, Message
+from rtcore.messages import Message
 from rtcore.permissions import Action, Credential, Grant, Identity, Revocation
 from rtcore.simulation.authority import HOOK_DENIED
 from rtcore.simulation.entitlement import WhyNot, why_not, why_not_recall
