@@ -14,21 +14,20 @@ import attrs
 import msgspec
 
 from .errors import LocalProtocolError, Refusal
+from .json_values import decode_value
+from .media_types import OCTET_STREAM
 
-__all__ = ["BINARY", "OCTET_STREAM", "BinaryMessage", "Bytes", "encode_payload", "parse_payload"]
+__all__ = ["BINARY", "MAX_HEAD", "BinaryMessage", "Bytes", "encode_payload", "parse_payload"]
 
 Bytes = bytes | bytearray | memoryview
 
 #: The ``type`` of a message that is a file.
 BINARY: Final = "binary"
-#: What a file is whose type nobody tells (RFC 2046, section 4.5.1).
-OCTET_STREAM: Final = "application/octet-stream"
+#: The most bytes of a head that a client may send: a name, a content type, a channel, and what users add.
+MAX_HEAD: Final = 65_536
 
 _LENGTH_SIZE: Final = 4
-# A name of 255 characters, a content type, a channel, and what users add.
-_MAX_HEAD: Final = 65_536
 
-_decoder: Final = msgspec.json.Decoder()
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -114,8 +113,13 @@ def encode_payload(head: bytes | Mapping[str, object], data: Bytes) -> bytes:
     return b"".join((len(head).to_bytes(_LENGTH_SIZE, "big"), head, data))
 
 
-def parse_payload(payload: Bytes) -> tuple[dict[str, object], memoryview] | Refusal:
+def parse_payload(payload: Bytes, *, max_head: int | None = MAX_HEAD) -> tuple[dict[str, object], memoryview] | Refusal:
     """Read the payload of a binary frame.
+
+    Args:
+        payload: The payload.
+        max_head: The most bytes that its head may have. ``None`` for no limit, where a server has sent it: it adds to
+            what its clients send.
 
     Returns:
         The head, which has a string ``type``, and the bytes, which are not copied; or why it is refused.
@@ -124,14 +128,13 @@ def parse_payload(payload: Bytes) -> tuple[dict[str, object], memoryview] | Refu
         return _malformed("it ends before the length of its head")
     view = memoryview(payload)
     end = _LENGTH_SIZE + int.from_bytes(view[:_LENGTH_SIZE], "big")
-    if end - _LENGTH_SIZE > _MAX_HEAD:
-        return _malformed(f"its head may have {_MAX_HEAD} bytes, and is said to have {end - _LENGTH_SIZE}")
+    if max_head is not None and end - _LENGTH_SIZE > max_head:
+        return _malformed(f"its head may have {max_head} bytes, and is said to have {end - _LENGTH_SIZE}")
     if end > len(view):
         return _malformed("it ends before its head does")
-    try:
-        head: object = _decoder.decode(view[_LENGTH_SIZE:end])
-    except (ValueError, RecursionError) as error:
-        return _malformed(f"its head is no JSON: {error}")
+    head = decode_value(bytes(view[_LENGTH_SIZE:end]))
+    if isinstance(head, Refusal):
+        return _malformed(f"of its head, {head.message}")
     if not isinstance(head, dict) or not isinstance(head.get("type"), str):
         return _malformed("its head must be a JSON object with a string 'type'")
     return head, view[end:]

@@ -14,6 +14,8 @@ from .messages import Message, check_channel
 from .router import Refused, Request, Since, Subscribe, Unsubscribe
 from .signaling import CreateRoom, JoinRoom, LeaveRoom
 from .signaling.commands import parse_create_room, parse_join_room, parse_leave_room
+from .uploads import BeginUpload, CancelUpload
+from .uploads.commands import parse_begin_upload, parse_cancel_upload
 
 __all__ = ["MAX_HISTORY_LIMIT", "CommandEffect", "Query", "Renew", "history_query", "parse_command"]
 
@@ -51,7 +53,9 @@ class Renew:
     request: Request
 
 
-CommandEffect: TypeAlias = Subscribe | Unsubscribe | CreateRoom | JoinRoom | LeaveRoom | Query | Renew | Refused
+CommandEffect: TypeAlias = (
+    Subscribe | Unsubscribe | CreateRoom | JoinRoom | LeaveRoom | BeginUpload | CancelUpload | Query | Renew | Refused
+)
 
 
 def parse_command(message: Message, request: Request) -> CommandEffect:
@@ -144,6 +148,16 @@ def _leave_room(name: str, data: Message, request: Request) -> CommandEffect:
     return Refused(request, command) if isinstance(command, Refusal) else command
 
 
+def _begin_upload(name: str, data: Message, request: Request) -> CommandEffect:
+    command = parse_begin_upload(data, request)
+    return Refused(request, command) if isinstance(command, Refusal) else command
+
+
+def _cancel_upload(name: str, data: Message, request: Request) -> CommandEffect:
+    command = parse_cancel_upload(data, request)
+    return Refused(request, command) if isinstance(command, Refusal) else command
+
+
 def _refresh_token(name: str, data: Message, request: Request) -> CommandEffect:
     token = data.get("token")
     if not isinstance(token, str) or not 1 <= len(token) <= _MAX_TOKEN:
@@ -186,6 +200,8 @@ _COMMANDS: Final[Mapping[str, Callable[[str, Message, Request], CommandEffect]]]
         "join_room": _join_room,
         "leave_room": _leave_room,
         "get_rooms": _query,
+        "begin_upload": _begin_upload,
+        "cancel_upload": _cancel_upload,
         "refresh_token": _refresh_token,
     }
 )

@@ -38,6 +38,8 @@ class Source:
 class Encoded:
     """One message for any number of receivers: each wire's form is made at most once.
 
+    A file is held in each of the forms that are asked for, and in no form that only others are made of.
+
     Equal to another by content: `json`, `event` and `id`.
 
     Args:
@@ -51,7 +53,6 @@ class Encoded:
     __slots__ = (
         "_event_stream",
         "_frame",
-        "_json",
         "_json_frame",
         "_payload",
         "_text",
@@ -76,7 +77,6 @@ class Encoded:
         self.id = id
         self.source = source
         self.data = data
-        self._json: bytes | None = None
         self._json_frame: bytes | None = None
         self._frame: bytes | None = None
         self._payload: bytes | None = None
@@ -90,20 +90,19 @@ class Encoded:
 
     @property
     def json(self) -> bytes:
-        """The whole message as JSON, a file as base64 (RFC 4648, section 4) in ``binary_data``."""
+        """The whole message as JSON, a file as base64 (RFC 4648, section 4) in ``binary_data``: made anew each time."""
         if self.data is None:
             return self.head
-        if self._json is None:
-            self._json = b"".join(
-                (self.head[:-1], b',"binary_data":"', b2a_base64(self.data, newline=False), b'"}'),
-            )
-        return self._json
+        return b"".join((self.head[:-1], b',"binary_data":"', b2a_base64(self.data, newline=False), b'"}'))
 
     @property
     def frame(self) -> bytes:
         """An unmasked WebSocket frame (RFC 6455, section 5.6): text, or binary for a file."""
         if self._frame is None:
-            self._frame = encode_text(self.head) if self.data is None else encode_binary(self.payload)
+            if self.data is None:
+                self._frame = encode_text(self.head)
+            else:
+                self._frame = encode_binary(encode_payload(self.head, self.data))
         return self._frame
 
     @property

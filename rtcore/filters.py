@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 import attrs
 
 from .errors import Refusal
+from .media_types import OCTET_STREAM, is_media_range, matches
 from .messages import Message
 
 __all__ = ["Filter", "parse_filters", "with_presence"]
@@ -16,11 +16,6 @@ __all__ = ["Filter", "parse_filters", "with_presence"]
 _KEYS: Final = ("types", "notification_types", "binary_data", "max_file_size", "allowed_types")
 _MAX_ENTRIES: Final = 100
 _MAX_LENGTH: Final = 255
-
-# A media range (RFC 9110, section 12.5.1) without parameters. A token may hold a "*", by section 5.6.2; who writes
-# "image/p*" means something by it that it would not do.
-_TOKEN: Final = r"[!#$%&'+\-.^_`|~0-9A-Za-z]+"
-_MEDIA_RANGE: Final = re.compile(rf"\*/\*|{_TOKEN}/(?:\*|{_TOKEN})")
 
 
 @attrs.frozen
@@ -79,12 +74,7 @@ class Filter:
             if size is None or size > self.max_file_size:
                 return False
         if self.allowed_types is not None:
-            full = _media_type(message)
-            return (
-                full in self.allowed_types
-                or f"{full.partition('/')[0]}/*" in self.allowed_types
-                or "*/*" in self.allowed_types
-            )
+            return matches(_content_type(message), self.allowed_types)
         return True
 
 
@@ -118,7 +108,7 @@ def parse_filters(value: object) -> Filter | Refusal | None:
     allowed_types = lists["allowed_types"]
     if allowed_types is not None:
         for entry in allowed_types:
-            if not _MEDIA_RANGE.fullmatch(entry):
+            if not is_media_range(entry):
                 return _refusal(f"'allowed_types' lists such as 'image/*' or 'text/plain', and not {_shown(entry)}")
         allowed_types = _sorted(entry.lower() for entry in allowed_types)
     binary_data = value.get("binary_data")
@@ -177,13 +167,13 @@ def _file_size(message: Message) -> int | None:
     return len(data) * 3 // 4 - data[-2:].count("=")
 
 
-def _media_type(message: Message) -> str:
+def _content_type(message: Message) -> str:
     content_type = message.get("content_type")
     if not isinstance(content_type, str):
         # RFC 9110, section 8.3: "If a Content-Type header field is not present, the recipient MAY either assume a
         # media type of "application/octet-stream" or examine the data to determine its type."
-        return "application/octet-stream"
-    return content_type.partition(";")[0].strip().lower()
+        return OCTET_STREAM
+    return content_type
 
 
 def _refusal(message: str) -> Refusal:

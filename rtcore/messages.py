@@ -16,6 +16,7 @@ import msgspec
 from .binary import Bytes
 from .encoded import Encoded, Source
 from .errors import LocalProtocolError, Refusal
+from .json_values import TOO_DEEP, decode_value
 
 __all__ = [
     "PLAIN_SERVER_TYPES",
@@ -28,7 +29,6 @@ __all__ = [
     "check",
     "check_channel",
     "cursor",
-    "decode_value",
     "encode",
     "normalize_user_id",
     "parse",
@@ -70,15 +70,10 @@ PLAIN_SERVER_TYPES: Final = frozenset({"broadcast"})
 #: ``EventSource`` cannot tell an event named ``open`` or ``error`` from its own.
 RESERVED_EVENTS: Final = RESERVED_TYPES | {"binary_data", "open"}
 
-# Deep enough for any document that people write, shallow enough for every JSON parser that will read it:
-# Python's own gives up near 1,000.
-_MAX_DEPTH: Final = 128
-_TOO_DEEP: Final = Refusal("too_deep", f"JSON may be nested {_MAX_DEPTH} deep at most", status=400)
 _MAX_NAME: Final = 255
 # Python refuses to write integers of many digits, so they are compared before they become text.
 _MAX_INTEGER: Final = 10**_MAX_NAME
 
-_decoder: Final = msgspec.json.Decoder()
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -175,19 +170,6 @@ def cursor(id: str) -> Encoded:
     return Encoded(b"", id=id)
 
 
-def decode_value(data: str | bytes) -> object | Refusal:
-    """Return the JSON value that `data` holds, or why it is refused: no JSON, or nested more than 128 deep."""
-    try:
-        value: object = _decoder.decode(data)
-    except RecursionError:
-        return _TOO_DEEP
-    except ValueError as error:  # msgspec's own errors are ValueErrors
-        return Refusal("malformed_json", f"this is no JSON: {error}", status=400)
-    if not _is_shallow(data, value):
-        return _TOO_DEEP
-    return value
-
-
 def parse(text: str, *, signals: bool = False) -> Message | Refusal:
     """Read one text message of a client; what `check` says of it is the caller's to ask.
 
@@ -201,8 +183,8 @@ def parse(text: str, *, signals: bool = False) -> Message | Refusal:
     message = decode_value(text)
     if signals and isinstance(message, dict) and "type" not in message and "signal_type" in message:
         return {"type": "webrtc_signal", **message}
-    if message is _TOO_DEEP and text.lstrip()[:1] == "{":
-        return _TOO_DEEP
+    if message is TOO_DEEP and text.lstrip()[:1] == "{":
+        return TOO_DEEP
     if not isinstance(message, dict) or "type" not in message:
         return {"type": "text", "data": text}
     return message
@@ -318,21 +300,3 @@ def _event_of(kind: object) -> str | None:
     if not isinstance(kind, str) or kind not in RESERVED_TYPES or kind in PLAIN_SERVER_TYPES:
         return None
     return "binary_data" if kind == "binary" else kind
-
-
-def _is_shallow(data: str | bytes, value: object) -> bool:
-    """Tell whether `value`, read from `data`, is nested at most `_MAX_DEPTH` deep."""
-    # Counting brackets is a hundred times cheaper than walking, and nearly always settles it.
-    brackets = data.count("{") + data.count("[") if isinstance(data, str) else data.count(b"{") + data.count(b"[")
-    if brackets <= _MAX_DEPTH:
-        return True
-    level: list[object] = [value]
-    for _ in range(_MAX_DEPTH):
-        deeper: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                deeper.extend(item.values())
-            elif isinstance(item, list):
-                deeper.extend(item)
-        level = deeper
-    return not any(isinstance(item, dict | list) for item in level)

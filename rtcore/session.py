@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
+from .binary import BINARY, Bytes, parse_payload
 from .channels import connection_channel, user_channel
 from .commands import CommandEffect, parse_command
 from .errors import Refusal
@@ -17,11 +18,18 @@ from .permissions import OPEN, Grant, Identity
 from .rate_limit import RateLimiter, too_fast
 from .router import Publish, Refused, Request
 from .signaling import SendSignal
+from .uploads import Chunk, FileConfig, check_head
+from .uploads.commands import CHUNK, parse_chunk
 
-__all__ = ["Expel", "Handle", "Session", "SessionEffect", "Transport"]
+__all__ = ["NO_FILES", "Expel", "Handle", "Session", "SessionEffect", "Transport"]
+
+#: What is said of files where none are taken.
+NO_FILES: Final = Refusal("binary_disabled", "this server takes no files: BINARY_DATA_ENABLED is false", status=404)
 
 # Seconds in which messages that are refused for their rate are one warning.
 _WARNING_INTERVAL: Final = 1.0
+# Who sends a file in smaller parts than this sends messages: each costs as much.
+_SMALL_CHUNK: Final = 4096
 
 
 class Transport(Enum):
@@ -33,7 +41,13 @@ class Transport(Enum):
 
 @attrs.frozen
 class Handle:
-    """Effect: the application's handler for this type is to be called."""
+    """Effect: the application's handler for this type is to be called.
+
+    Attributes:
+        type: The type.
+        message: What has come; a file in it is in ``data``, as `bytes`.
+        request: Who has sent it, and how it is answered.
+    """
 
     type: str
     message: Message
@@ -53,7 +67,7 @@ class Expel:
     retry_after: int
 
 
-SessionEffect: TypeAlias = CommandEffect | Publish | SendSignal | Handle | Expel
+SessionEffect: TypeAlias = CommandEffect | Publish | SendSignal | Chunk | Handle | Expel
 
 
 class Session:
@@ -73,6 +87,7 @@ class Session:
         secret: By which the client is known again on its next connection, or ``None``.
         number: Higher than that of any connection that came before.
         signals: Whether what has a ``signal_type`` and no ``type`` is a signal.
+        files: What files are taken, or ``None`` for none.
         max_warnings: For how many seconds in a row messages may be refused for their rate before it is ended.
         now: Monotonic seconds.
         timestamp: Milliseconds since 1970.
@@ -83,6 +98,7 @@ class Session:
 
     __slots__ = (
         "_ends_at",
+        "_files",
         "_handled",
         "_heartbeat_at",
         "_heartbeat_interval",
@@ -119,6 +135,7 @@ class Session:
         secret: str | None = None,
         number: int = 0,
         signals: bool = False,
+        files: FileConfig | None = None,
         now: float,
         timestamp: int,
     ) -> None:
@@ -130,6 +147,7 @@ class Session:
         self.secret = secret
         self.number = number
         self._signals = signals
+        self._files = files
         self._handled = handled
         self._limiters = limiters
         self._max_warnings = max_warnings
@@ -187,7 +205,7 @@ class Session:
             return Refused(request, message)
         if invalid := check(message):
             return Refused(request, invalid)
-        kind, event = message["type"], message.get("event")
+        kind = message["type"]
         assert isinstance(kind, str), "check() has seen to it"
         if kind == "command":
             return parse_command(message, request)
@@ -198,24 +216,41 @@ class Session:
                 "reserved_type", f"messages of type {kind!r} come from the server only: choose another type", 403
             )
             return Refused(request, refusal)
-        if event in RESERVED_EVENTS:
-            refusal = Refusal(
-                "reserved_event", f"events named {event!r} come from the server only: choose another name", 403
-            )
+        if refused := _refuse_event(message, request):
+            return refused
+        return self._pass_on(kind, message, request)
+
+    def receive_bytes(self, payload: Bytes, *, sending: Container[str] = (), now: float) -> SessionEffect:
+        """Take one message of the client that holds bytes: a file, or a part of one.
+
+        Args:
+            payload: Of a binary frame; see `rtcore.binary`. What is kept of it is copied.
+            sending: The ids of the files that are on their way on the connection in parts.
+            now: Monotonic seconds.
+
+        Returns:
+            What it asks for, or `Refused`, or `Expel`.
+        """
+        parsed = parse_payload(payload)
+        chunk: Chunk | Refusal | None = None
+        request = Request(self.connection_id)
+        if isinstance(parsed, tuple):
+            head, data = parsed
+            if head["type"] == CHUNK:
+                chunk = NO_FILES if self._files is None else parse_chunk(head, data)
+            else:
+                request = Request(self.connection_id, reply_id(head))
+        counts = not isinstance(chunk, Chunk) or _is_small(chunk, sending, self._files)
+        if counts and self._limiters and (throttled := self._throttle(len(payload), request, now=now)):
+            return throttled
+        if isinstance(parsed, Refusal):
+            return Refused(request, parsed)
+        if chunk is not None:
+            return Refused(request, chunk) if isinstance(chunk, Refusal) else chunk
+        head, data = parsed
+        if refusal := self._check_file(head, data, size=len(payload)):
             return Refused(request, refusal)
-        if "channel" in message:
-            return self._publish(str(message["channel"]), message, request)
-        if "recipient_id" in message:
-            return self._publish(user_channel(str(message["recipient_id"])), message, request)
-        if kind in self._handled:
-            return Handle(kind, message, request)
-        if kind == "text":
-            return Publish(connection_channel(self.connection_id), message, request)
-        refusal = Refusal(
-            "unhandled_type",
-            f"nothing handles messages of type {kind[:80]!r} here: name a 'channel' or a 'recipient_id'",
-        )
-        return Refused(request, refusal)
+        return _refuse_event(head, request) or self._pass_on(BINARY, head, request, bytes(data))
 
     def next_timeout(self) -> float | None:
         """Return when the next heartbeat is due or its time ends, whichever is first, or ``None``."""
@@ -239,13 +274,42 @@ class Session:
             refusal = Refusal("invalid_text", "a message must not hold half of a surrogate pair", status=400)
             return len(text), refusal
         if size > self._max_message_size:
-            limit = f"a message has at most {self._max_message_size} bytes"
-            return size, Refusal("message_too_large", limit, status=413)
+            return size, self._too_large()
         return size, parse(text, signals=self._signals)
 
-    def _publish(self, channel: str, message: Message, request: Request) -> Publish:
+    def _check_file(self, head: Message, data: Bytes, *, size: int) -> Refusal | None:
+        """Tell why a file within one message is refused, or ``None``; `head` is completed."""
+        if head["type"] != BINARY:
+            text = "the type of what comes in a binary frame is 'binary' or 'chunk': send others as text"
+            return Refusal("reserved_type", text, 403)
+        if self._files is None:
+            return NO_FILES
+        if size - len(data) > self._max_message_size:
+            return self._too_large()
+        return check(head) or check_head(head, data, self._files)
+
+    def _pass_on(self, kind: str, message: Message, request: Request, data: bytes | None = None) -> SessionEffect:
+        """Return what becomes of a message that is no request: where it goes, or who handles it."""
+        if "channel" in message:
+            return self._publish(str(message["channel"]), message, request, data)
+        if "recipient_id" in message:
+            return self._publish(user_channel(str(message["recipient_id"])), message, request, data)
+        if kind in self._handled:
+            return Handle(kind, message if data is None else {**message, "data": data}, request)
+        if kind == "text" or data is not None:
+            return Publish(connection_channel(self.connection_id), message, request, data=data)
+        refusal = Refusal(
+            "unhandled_type",
+            f"nothing handles messages of type {kind[:80]!r} here: name a 'channel' or a 'recipient_id'",
+        )
+        return Refused(request, refusal)
+
+    def _publish(self, channel: str, message: Message, request: Request, data: bytes | None) -> Publish:
         skip = self.connection_id if message.get("echo") is False else None
-        return Publish(channel, message, request, skip)
+        return Publish(channel, message, request, skip, data=data)
+
+    def _too_large(self) -> Refusal:
+        return Refusal("message_too_large", f"a message has at most {self._max_message_size} bytes", status=413)
 
     def _throttle(self, size: int, request: Request, *, now: float) -> Refused | Expel | None:
         """Return what a message of `size` bytes gets instead of its due, or ``None`` if the limits allow it."""
@@ -264,3 +328,18 @@ class Session:
             self._warned += 1
             self._warned_at = now
         return Refused(request, too_fast(wait))
+
+
+def _refuse_event(message: Message, request: Request) -> Refused | None:
+    event = message.get("event")
+    if event not in RESERVED_EVENTS:
+        return None
+    text = f"events named {event!r} come from the server only: choose another name"
+    return Refused(request, Refusal("reserved_event", text, 403))
+
+
+def _is_small(chunk: Chunk, sending: Container[str], config: FileConfig | None) -> bool:
+    """Tell whether a part of a file counts as a message; the last one does not, nor one as large as may be."""
+    assert config is not None, "where no files are taken, no part is"
+    least = min(_SMALL_CHUNK, config.chunk_size, config.window)
+    return len(chunk.data) < least and (chunk.sha256 is None or chunk.upload_id not in sending)

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import attrs
 
+from rtcore.binary import Bytes
 from rtcore.messages import Message
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Rejoined",
     "Request",
     "Send",
+    "SendBytes",
     "SendText",
 ]
 
@@ -74,9 +76,15 @@ class Publish:
 
     An id that the message has is kept: chosen by the application, it makes a publication idempotent beyond
     the life of this client.
+
+    Attributes:
+        message: The message.
+        data: The bytes of a file that the message holds, which is of the type ``binary`` then; see
+            `rtcore.BinaryMessage.to_head`. They are kept until they are acknowledged, as all of the message is.
     """
 
     message: Mapping[str, object]
+    data: Bytes | None = attrs.field(default=None, repr=lambda data: "None" if data is None else f"<{len(data)} bytes>")
 
 
 @attrs.frozen
@@ -115,6 +123,13 @@ class SendText:
     """Effect: send `text` as one WebSocket text message."""
 
     text: str
+
+
+@attrs.frozen
+class SendBytes:
+    """Effect: send `payload` as one WebSocket binary message."""
+
+    payload: bytes = attrs.field(repr=lambda payload: f"<{len(payload)} bytes>")
 
 
 @attrs.frozen
@@ -162,7 +177,7 @@ class MessageReceived:
     """Effect: any message but ``connected`` and the answers to commands. The receiver owns it.
 
     What a channel publishes comes once, in order. Where something is missing, a ``gap`` comes first: the server's, or
-    one that the machine makes of its answer to a join.
+    one that the machine makes of its answer to a join. Where it holds a file its bytes are in ``data``.
     """
 
     message: Message
@@ -232,6 +247,7 @@ class Ended:
 Effect: TypeAlias = (
     Open
     | SendText
+    | SendBytes
     | Drop
     | Connected
     | Rejoined

@@ -23,8 +23,9 @@ from typing import assert_never
 
 import msgspec
 
-from rtcore.errors import CloseCode, LocalProtocolError, Refusal
-from rtcore.messages import Message, decode_value
+from rtcore.binary import Bytes
+from rtcore.errors import CloseCode, LocalProtocolError
+from rtcore.messages import Message
 
 from .channels import Channels
 from .commands import (
@@ -41,17 +42,15 @@ from .commands import (
     Open,
     ProtocolFault,
     Publish,
-    Refused,
     Request,
     Send,
-    SendText,
 )
 from .config import ClientConfig
-from .outbox import CONNECTION_LOST, Kind, Outbox, Pending
+from .outbox import Kind, Outbox, Pending
 from .positions import Hearing
 from .reconnection import Reconnection
 from .token_refresh import TokenRefresh
-from .wire import Denial, Farewell, GapNotice, Removal, Welcome, command_text, encode, room_stream
+from .wire import Denial, Farewell, GapNotice, Removal, Welcome, command_text, decode, encode, room_stream
 
 __all__ = ["Client", "ClientState"]
 
@@ -195,8 +194,9 @@ class Client:
         """Receive one WebSocket text message; it keeps the watchdog quiet too.
 
         Returns:
-            For ``connected``: `Connected`, a `MessageReceived` for each gap in it, a `SendText` for each membership,
-            one for each publication that is not acknowledged or else its `Refused`, one for each text in the queue. For
+            For ``connected``: `Connected`, a `MessageReceived` for each gap in it, a `SendText` for each membership, a
+            `SendText` or `SendBytes` for each publication that is not acknowledged or else its `Refused`, and for each
+            message in the queue. For
             the answer to a command `Answered` or `Refused`, to a join of this machine's own `Rejoined` or
             `RejoinRefused`, or nothing if it was refused for now and will be sent again, as a leave is too; where the
             server cannot tell all that was missed, a `MessageReceived` of a ``gap`` follows.
@@ -208,22 +208,18 @@ class Client:
         Raises:
             LocalProtocolError: The link is not open; nothing has changed.
         """
-        if not self._is_open:
-            raise LocalProtocolError(f"receive_text() on a link that is not open, while {self._state.name}")
-        self.receive_activity(now=now)
-        message = decode_value(text)
-        try:
-            if isinstance(message, Refusal):
-                raise msgspec.ValidationError(message.message)
-            if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-                raise msgspec.ValidationError("not an object with a string `type`")
-            return self._receive(message, now)
-        except msgspec.ValidationError as error:
-            # No matter what the server has announced: it has now shown that it does not speak the protocol.
-            self._farewell = None
-            reason = f"bad message: {error}"
-            code = CloseCode.BAD_MESSAGE
-            return [ProtocolFault(reason), Drop(code, "bad message"), *self._lose(code, reason, None, now)]
+        return self._take(text, now)
+
+    def receive_bytes(self, payload: Bytes, *, now: float) -> list[Effect]:
+        """Receive one WebSocket binary message, a message of the type ``binary``; see `receive_text`.
+
+        Returns:
+            As for its head as a text; but `MessageReceived` has the bytes of the file, copied, in ``data``.
+
+        Raises:
+            LocalProtocolError: The link is not open; nothing has changed.
+        """
+        return self._take(payload, now)
 
     def lost(self, code: int | None, reason: str = "", *, now: float, retry_after: float | None = None) -> list[Effect]:
         """Tell that the link has ended, or that the attempt has failed.
@@ -333,18 +329,19 @@ class Client:
         offline, where nobody is a member. One that the server refuses for now is sent again when it says.
 
         Returns:
-            The id, and a `SendText`, or nothing where it is queued. For a `Leave` while offline: `Refused` for each
-            join that it overtakes, then `Answered`.
+            The id, and a `SendText`, or a `SendBytes` for a `Publish` with data, or nothing where it is queued. For a
+            `Leave` while offline: `Refused` for each join that it overtakes, then `Answered`.
 
         Raises:
             LocalProtocolError: The client is IDLE or CLOSED, JSON cannot express the data, or the id in a
-                publication is no string or is pending already.
+                publication is no string or is pending already, or it has data and is not of the type ``binary``.
             QueueFull: The offline queue is full, or too many publications are not acknowledged. Either way nothing has
                 changed.
         """
         self._check_usable()
         token = self._outbox.next_id()
         pending = Pending(Kind.CALL)
+        payload: str | bytes
         match command:
             case Join(channel, data) | Request("join_channel", {"channel": str(channel), **data}):
                 return token, self._channels.join(token, channel, data, offline=self._is_offline, now=now)
@@ -359,17 +356,30 @@ class Client:
             case Request(name, data):
                 if name == "refresh_token":
                     pending = Pending(Kind.REFRESH)
-                text = command_text(name, {**data}, token)
-            case Publish(message):
-                token, pending = self._outbox.publication(message)
-                text = pending.text
+                payload = command_text(name, {**data}, token)
+            case Publish():
+                token, pending = self._outbox.publication(command)
+                payload = pending.payload
             case _:
                 assert_never(command)
-        effects = self._outbox.write(token, text, offline=self._is_offline)
+        effects = self._outbox.write(token, payload, offline=self._is_offline)
         self._outbox.await_answer(token, pending, now=now)
         if pending.kind is Kind.REFRESH:
             self._refresh.given()
         return token, effects
+
+    def _take(self, payload: str | Bytes, now: float) -> list[Effect]:
+        if not self._is_open:
+            raise LocalProtocolError(f"a message on a link that is not open, while {self._state.name}")
+        self.receive_activity(now=now)
+        try:
+            return self._receive(decode(payload), now)
+        except msgspec.ValidationError as error:
+            # No matter what the server has announced: it has now shown that it does not speak the protocol.
+            self._farewell = None
+            reason = f"bad message: {error}"
+            code = CloseCode.BAD_MESSAGE
+            return [ProtocolFault(reason), Drop(code, "bad message"), *self._lose(code, reason, None, now)]
 
     def _receive(self, message: Message, now: float) -> list[Effect]:
         """Raises msgspec.ValidationError, before anything has changed, where a type in `message` is wrong."""
@@ -426,22 +436,8 @@ class Client:
         for notice in notices:
             self._channels.interrupted(notice)
         effects += self._channels.welcome(welcome.channels, now=now)
-        effects += self._publish_again(known, now)
-        return [*effects, *map(SendText, self._outbox.flush(now=now))]
-
-    def _publish_again(self, known: bool, now: float) -> list[Effect]:
-        """Send what was not acknowledged on an earlier link, unless the server does not know what it has got of it."""
-        effects: list[Effect] = []
-        for token, pending in self._outbox.under_way():
-            if pending.kind is not Kind.PUBLISH:
-                continue
-            if known:
-                self._outbox.repeated(token, now=now)
-                effects.append(SendText(pending.text))
-            else:
-                self._outbox.forget(token)
-                effects.append(Refused(token, "connection_lost", CONNECTION_LOST))
-        return effects
+        effects += self._outbox.publish_again(known=known, now=now)
+        return [*effects, *self._outbox.flush(now=now)]
 
     def _open(self, now: float) -> list[Effect]:
         self._state = ClientState.CONNECTING

@@ -8,10 +8,11 @@ from typing import Final
 
 import attrs
 
+from rtcore.binary import BINARY, MAX_HEAD, Bytes, encode_payload
 from rtcore.deadlines import Deadlines
 from rtcore.errors import LocalProtocolError, QueueFull
 
-from .commands import Effect, Refused, SendText
+from .commands import Effect, Publish, Refused, SendBytes, SendText
 from .wire import encode, is_publication
 
 __all__ = ["CONNECTION_LOST", "Kind", "Outbox", "Pending"]
@@ -43,7 +44,7 @@ class Pending:
         kind: What was asked for.
         channel: The channel that is joined or left.
         said: The data of a join.
-        text: A publication, to be sent again.
+        payload: A publication, to be sent again: a text, or the payload of a binary frame.
         silent: Whether the client does not want to hear it.
         repeated: Whether it is a publication that was sent on an earlier connection too.
         retry_after: Seconds after which it is sent again, since it was refused for now; ``None`` once it was.
@@ -52,7 +53,7 @@ class Pending:
     kind: Kind
     channel: str = ""
     said: Mapping[str, object] = attrs.field(factory=dict)
-    text: str = ""
+    payload: str | bytes = ""
     silent: bool = False
     repeated: bool = False
     retry_after: float | None = None
@@ -92,8 +93,8 @@ class Outbox:
         # Of what was refused for now it is the time of the next try.
         self._answers_by: Deadlines[str] = Deadlines()
         # Both by id, in the order of issue. A command in the queue is pending too; a plain message is not. A join
-        # in the queue has no text, for on connecting every desired channel is joined anyway.
-        self._queue: dict[str, str | None] = {}
+        # in the queue has no payload, for on connecting every desired channel is joined anyway.
+        self._queue: dict[str, str | bytes | None] = {}
         self._pending: dict[str, Pending] = {}
         #: How many publications are pending.
         self.unacknowledged = 0
@@ -110,49 +111,55 @@ class Outbox:
         """Use `next_id` up."""
         self._serial += 1
 
-    def write(self, token: str, text: str | None, *, offline: bool) -> list[Effect]:
+    def write(self, token: str, payload: str | bytes | None, *, offline: bool) -> list[Effect]:
         """Send or queue: the first change that a command makes, and the last of it that may raise.
 
         Raises:
             QueueFull: There is no room; nothing has changed.
         """
         if offline:
-            self.queue(token, text)
+            self.queue(token, payload)
             self.count()
             return []
-        # Only a join has no text, and only while offline.
-        assert text is not None
+        # Only a join has no payload, and only while offline.
+        assert payload is not None
         self.count()
-        return [SendText(text)]
+        return [_sending(payload)]
 
-    def queue(self, token: str, text: str | None) -> None:
-        """Keep `text` for the next connection.
+    def queue(self, token: str, payload: str | bytes | None) -> None:
+        """Keep `payload` for the next connection.
 
         Raises:
             QueueFull: There is no room; nothing has changed.
         """
         if len(self._queue) >= self._size:
             raise QueueFull(f"{self._size} messages already wait for a connection")
-        self._queue[token] = text
+        self._queue[token] = payload
 
-    def publication(self, message: Mapping[str, object]) -> tuple[str, Pending]:
+    def publication(self, publish: Publish) -> tuple[str, Pending]:
         """Return the id of a publication, its own or `next_id`, and what is to be awaited; nothing changes yet.
 
         Raises:
-            LocalProtocolError: JSON cannot express it, or its id is no string or is pending already.
+            LocalProtocolError: JSON cannot express it, its id is no string or is pending already, or it has data and is
+                not of the type ``binary``, or more than a server takes beside them.
             QueueFull: Too many are pending.
         """
+        message, data = publish.message, publish.data
         token = message.get("id", self.next_id())
         if not isinstance(token, str):
             raise LocalProtocolError("the id of a publication must be a string")
         if token in self._pending:
             raise LocalProtocolError(f"a publication with the id {token!r} is pending already")
+        if data is not None and message.get("type") != BINARY:
+            raise LocalProtocolError(f"a message with data must be of the type {BINARY!r}, not {message.get('type')!r}")
         # What is for a handler of the application might be handled twice if it were sent again.
         kind = Kind.PUBLISH if is_publication(message) else Kind.CALL
         limit = self._max_unacknowledged
         if kind is Kind.PUBLISH and self.unacknowledged >= limit:
             raise QueueFull(f"{limit} publications already wait for their acknowledgement")
-        return token, Pending(kind, text=encode({**message, "id": token}), silent=message.get("echo") is False)
+        text = encode({**message, "id": token})
+        payload = text if data is None else _binary(text.encode(), data)
+        return token, Pending(kind, payload=payload, silent=message.get("echo") is False)
 
     def await_answer(self, token: str, pending: Pending, *, now: float) -> None:
         """Expect an answer to the command `token`; its time runs from here unless it is in the queue."""
@@ -169,10 +176,24 @@ class Outbox:
         if self._pending[token].kind not in (Kind.REJOIN, Kind.UNJOIN):
             self._answers_by.set(token, now + self._timeout)
 
-    def repeated(self, token: str, *, now: float) -> None:
-        """Take note that the publication `token` was sent once more; the time for its answer runs from here."""
-        self._pending[token] = attrs.evolve(self._pending[token], repeated=True)
-        self.sent(token, now=now)
+    def publish_again(self, *, known: bool, now: float) -> list[Effect]:
+        """Send what was not acknowledged on an earlier link, unless the server does not know what it has got of it.
+
+        Returns:
+            For each publication what sends it once more; the time for its answer runs from here. Or its `Refused`.
+        """
+        effects: list[Effect] = []
+        for token, pending in self.under_way():
+            if pending.kind is not Kind.PUBLISH:
+                continue
+            if known:
+                self._pending[token] = attrs.evolve(pending, repeated=True)
+                self.sent(token, now=now)
+                effects.append(_sending(pending.payload))
+            else:
+                self.forget(token)
+                effects.append(Refused(token, "connection_lost", CONNECTION_LOST))
+        return effects
 
     def postpone(self, token: str, retry_after: float, *, now: float) -> None:
         """Have `take_due` return `token`, which was refused for now, in so many seconds, or a little later."""
@@ -221,16 +242,16 @@ class Outbox:
         """Tell whether `token` is a publication, not acknowledged yet, that the client does not want to hear."""
         return isinstance(token, str) and (pending := self._pending.get(token)) is not None and pending.silent
 
-    def flush(self, *, now: float) -> list[str]:
-        """Empty the queue onto a connection; return the texts in order."""
-        texts: list[str] = []
-        for token, text in self._queue.items():
-            if text is not None:
-                texts.append(text)
+    def flush(self, *, now: float) -> list[Effect]:
+        """Empty the queue onto a connection; return what sends it, in order."""
+        effects: list[Effect] = []
+        for token, payload in self._queue.items():
+            if payload is not None:
+                effects.append(_sending(payload))
                 if token in self._pending:
                     self.sent(token, now=now)
         self._queue.clear()
-        return texts
+        return effects
 
     def clear(self) -> tuple[list[Effect], int]:
         """Give all up; return `Refused` for each that is pending, and the number of plain messages in the queue."""
@@ -250,3 +271,13 @@ class Outbox:
         pending = self._pending.pop(token)
         self.unacknowledged -= pending.kind is Kind.PUBLISH
         return pending
+
+
+def _binary(head: bytes, data: Bytes) -> bytes:
+    if len(head) > MAX_HEAD:
+        raise LocalProtocolError(f"beside its data a message may have {MAX_HEAD} bytes, not {len(head)}")
+    return encode_payload(head, data)
+
+
+def _sending(payload: str | bytes) -> SendText | SendBytes:
+    return SendText(payload) if isinstance(payload, str) else SendBytes(payload)

@@ -7,7 +7,10 @@ from typing import Annotated, Final
 
 import msgspec
 
-from rtcore.errors import LocalProtocolError
+from rtcore.binary import BINARY, Bytes, parse_payload
+from rtcore.errors import LocalProtocolError, Refusal
+from rtcore.json_values import decode_value
+from rtcore.messages import Message
 
 __all__ = [
     "Denial",
@@ -18,6 +21,7 @@ __all__ = [
     "Standing",
     "Welcome",
     "command_text",
+    "decode",
     "encode",
     "is_publication",
     "is_room",
@@ -99,6 +103,28 @@ class GapNotice(msgspec.Struct):
     offset: int
     reason: str = ""
     stream: str = ""
+
+
+def decode(payload: str | Bytes) -> Message:
+    """Return the message that a text of the server's is; or a binary frame, with the bytes of the file in ``data``.
+
+    Raises:
+        msgspec.ValidationError: It is none.
+    """
+    if isinstance(payload, str):
+        message = decode_value(payload)
+        if isinstance(message, Refusal):
+            raise msgspec.ValidationError(message.message)
+        if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+            raise msgspec.ValidationError("not an object with a string `type`")
+        return message
+    parsed = parse_payload(payload, max_head=None)
+    if isinstance(parsed, Refusal):
+        raise msgspec.ValidationError(parsed.message)
+    head, data = parsed
+    if head["type"] != BINARY:
+        raise msgspec.ValidationError(f"a binary frame of the type {head['type']!r}")
+    return {**head, "data": bytes(data)}
 
 
 def encode(message: Mapping[str, object]) -> str:

@@ -90,6 +90,7 @@ class Arrivals:
             secret=session,
             number=self._sessions.accepted,
             signals=signals,
+            files=self._config.files,
             now=now,
             timestamp=timestamp,
         )

@@ -8,6 +8,7 @@ from rtcore.rate_limit import RateLimitConfig
 from rtcore.router import RouterConfig
 from rtcore.session import Transport
 from rtcore.signaling import SignalingConfig
+from rtcore.uploads import FileConfig
 
 __all__ = ["NodeConfig"]
 
@@ -29,6 +30,7 @@ class NodeConfig:
         rate_limits: How fast clients may talk.
         router: Limits of channels.
         signaling: Limits of rooms, or ``None`` for a server without them.
+        files: Limits of files, or ``None`` for a server that takes none.
     """
 
     max_connections: int = 1000
@@ -43,6 +45,7 @@ class NodeConfig:
     rate_limits: RateLimitConfig = attrs.field(factory=RateLimitConfig)
     router: RouterConfig = attrs.field(factory=RouterConfig)
     signaling: SignalingConfig | None = attrs.field(factory=SignalingConfig)
+    files: FileConfig | None = None
 
     def heartbeat_interval(self, transport: Transport) -> float | None:
         """Return the seconds between two heartbeats on `transport`."""

@@ -11,7 +11,7 @@ from rtcore.permissions import Credential, Grant, Identity
 from rtcore.permissions.revocations import Revocations
 from rtcore.session import Session
 
-__all__ = ["check_renewal", "refuse_credential", "with_credential_of"]
+__all__ = ["check_renewal", "refuse_credential", "refuse_session", "with_credential_of"]
 
 _REVOKED: Final = Refusal("token_revoked", "the token was revoked: get another one", status=401)
 _EXPIRED: Final = Refusal("token_expired", "the token has expired: get another one", status=401)
@@ -36,6 +36,11 @@ def refuse_credential(user_id: str | None, grant: Grant, revocations: Revocation
     if grant.expires_at is not None and timestamp / 1000 >= grant.expires_at:
         return _EXPIRED
     return None
+
+
+def refuse_session(session: Session, *, now: float) -> Refusal | None:
+    """Tell that the time of a connection has ended, which is about to be ended too, or ``None`` if it has not."""
+    return _EXPIRED if session.has_ended(now=now) else None
 
 
 def check_renewal(

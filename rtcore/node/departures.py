@@ -12,6 +12,7 @@ from rtcore.session import Session
 
 from .answers import disconnect_message
 from .effects import Close, NodeEffect, to
+from .files import Files
 from .limiters import Limiters
 from .requests import Requests
 from .sessions import Sessions
@@ -28,6 +29,7 @@ class Departures:
         sessions: The connections.
         limiters: What has held them to their rates.
         signaling: The rooms, or ``None``.
+        files: The files, or ``None``.
         requests: Turns what the router says into what is delivered.
     """
 
@@ -37,12 +39,14 @@ class Departures:
         sessions: Sessions,
         limiters: Limiters,
         signaling: Signaling | None,
+        files: Files | None,
         requests: Requests,
     ) -> None:
         self._router = router
         self._sessions = sessions
         self._limiters = limiters
         self._signaling = signaling
+        self._files = files
         self._requests = requests
 
     def leave(self, session: Session, *, comes_back: bool = True, now: float, timestamp: int) -> list[NodeEffect]:
@@ -64,6 +68,8 @@ class Departures:
             if not comes_back:
                 effects += self._signaling.send_away(connection_id, now=now, timestamp=timestamp)
             self._signaling.rooms.disconnect(connection_id, now=now)
+        if self._files is not None:
+            self._files.disconnect(connection_id, now=now)
         effects += self._requests.answer(self._router.detach(connection_id, now=now, timestamp=timestamp))
         if user_id is not None and not self._router.is_connected(user_id):
             self._limiters.release(user_id, now=now)

@@ -11,6 +11,7 @@ from rtcore.messages import Message, encode
 from rtcore.permissions import Action, Identity
 from rtcore.router import Deliver, Publish, Published, Refused, Request, Subscribe
 from rtcore.session import Handle
+from rtcore.uploads import BeginUpload, FileEffect
 
 __all__ = ["Close", "Consult", "NodeEffect", "Verify", "concerns", "to"]
 
@@ -47,9 +48,9 @@ class Consult:
     Attributes:
         action: `Action.SUBSCRIBE`, also for what is asked about a channel, or `Action.PUBLISH`.
         channel: Where.
-        command: What is carried out if it may.
+        command: What is carried out if it may. A file that comes in chunks is asked about before they come.
         request: Who asks.
-        message: What is to be published, or ``None`` where nothing is.
+        message: What is to be published, a file that is in it left out; or ``None`` where nothing is.
         identity: Who that is.
         number: That of the connection: another may have its id by the time of the answer. ``None`` for somebody
             without a connection.
@@ -57,7 +58,7 @@ class Consult:
 
     action: Action
     channel: str
-    command: Subscribe | Publish | Query
+    command: Subscribe | Publish | BeginUpload | Query
     request: Request
     message: Message | None
     identity: Identity
@@ -65,7 +66,7 @@ class Consult:
 
 
 # `Published` and `Refused` name a request without a connection: those of connections are answered in messages.
-NodeEffect: TypeAlias = Deliver | Close | Handle | Verify | Consult | Published | Refused
+NodeEffect: TypeAlias = Deliver | Close | Handle | Verify | Consult | Published | Refused | FileEffect
 
 
 def to(connection_id: str, message: Message) -> Deliver:

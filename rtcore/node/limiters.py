@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rtcore.binary import Bytes
 from rtcore.deadlines import Deadlines
 from rtcore.errors import Refusal
 from rtcore.messages import Message, encode
@@ -38,12 +39,15 @@ class Limiters:
             limiters.append(self._shared(user_id, self._config.user, now=now))
         return tuple(limiters)
 
-    def admit(self, identity: Identity, message: Message, *, is_connected: bool, now: float) -> Refusal | None:
+    def admit(
+        self, identity: Identity, message: Message, data: Bytes | None = None, *, is_connected: bool, now: float
+    ) -> Refusal | None:
         """Admit a message that has not come by a connection, or tell why not; API keys may say anything.
 
         Args:
             identity: Whose it is.
-            message: What is said; its size is that of its JSON.
+            message: What is said; its size is that of its JSON, and of the file in it.
+            data: That file.
             is_connected: Whether the user has a connection as well.
             now: Monotonic seconds.
 
@@ -53,7 +57,7 @@ class Limiters:
         user_id = identity.user_id
         if self._config.user is None or user_id is None or identity.grant.credential is Credential.KEY:
             return None
-        size = encode(message).size
+        size = encode(message, data=data).size
         wait = self._shared(user_id, self._config.user, now=now).admit(size, now=now)
         if not is_connected:
             self.release(user_id, now=now)

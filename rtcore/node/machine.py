@@ -5,34 +5,36 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import Final
 
+from rtcore.binary import Bytes
 from rtcore.errors import CloseCode, LocalProtocolError, Refusal
 from rtcore.messages import Message, encode
-from rtcore.permissions import OPEN, Action, Credential, Grant, Identity
-from rtcore.permissions.revocations import Revocation, Revocations
+from rtcore.permissions import OPEN, Action, Grant, Identity
+from rtcore.permissions.revocations import Revocations
 from rtcore.router import Deliver, Publish, Refused, Request, Router, Subscribe, Unsubscribe
-from rtcore.session import Expel, Session, Transport
+from rtcore.session import NO_FILES, Expel, Session, SessionEffect, Transport
 from rtcore.signaling import JoinRoom
+from rtcore.uploads import BeginUpload, CancelUpload, Chunk
 
-from .answers import disconnect_message, renewed_data
+from .answers import disconnect_message
 from .arrivals import Arrivals
 from .config import NodeConfig
-from .credentials import check_renewal, refuse_credential, with_credential_of
+from .credentials import refuse_credential
 from .departures import Departures
 from .effects import Close, Consult, NodeEffect, to
+from .files import Files
 from .limiters import Limiters
 from .queries import describe_channels, describe_connections, describe_history, describe_node, describe_presence
-from .requests import Requests, unknown_connection
+from .requests import Requests
+from .rights import NodeRights
 from .sessions import Sessions
 from .signaling import Signaling, with_streams
 
 __all__ = ["Node"]
 
-_REVOKED: Final = "the token was revoked"
-_EXPIRED: Final = "the token has expired"
 _RESTARTING: Final = "the server is restarting"
 
 
-class Node:
+class Node(NodeRights):
     """The whole of one server, but for sockets and clocks.
 
     Every input takes `now` (monotonic seconds) and, where something may be published, `timestamp` (milliseconds
@@ -47,6 +49,7 @@ class Node:
 
     Attributes:
         signaling: Its rooms, or ``None``. What its methods return is to be carried out as what those here do.
+        files: The files that come to it, or ``None`` where none are taken; likewise.
         revocations: Which tokens were revoked.
     """
 
@@ -67,16 +70,26 @@ class Node:
         self._arrivals = Arrivals(
             config, self._router, self._sessions, self._limiters, self.signaling, self._requests, handled=handled
         )
-        self._departures = Departures(self._router, self._sessions, self._limiters, self.signaling, self._requests)
+        self.files = (
+            None
+            if config.files is None
+            else Files(
+                config.files, self._router, self._sessions, self._requests, self.revocations, publish=self.publish
+            )
+        )
+        self._departures = Departures(
+            self._router, self._sessions, self._limiters, self.signaling, self.files, self._requests
+        )
         self._draining = False
 
     # Who is connected
 
     @property
     def empty(self) -> bool:
-        """Whether it holds nothing of anybody: no connection, channel, publication, publisher or limit."""
+        """Whether it holds nothing of anybody: no connection, channel, publication, publisher, limit, room or file."""
         rooms = 0 if self.signaling is None else len(self.signaling.rooms)
-        return not self._sessions and self._router.empty and not len(self._limiters) and not rooms
+        files = self.files is not None and not self.files.empty
+        return not (self._sessions or not self._router.empty or len(self._limiters) or rooms or files)
 
     @property
     def draining(self) -> bool:
@@ -217,9 +230,13 @@ class Node:
         )
 
     def drain(self, *, now: float, timestamp: int) -> list[NodeEffect]:
-        """Take no more connections, and end all there are: ``disconnect``, then `Close` with 1012, for each."""
+        """Take no more connections, and end all there are: ``disconnect``, then `Close` with 1012, for each.
+
+        Files that are on their way are given up after that, by `rtcore.uploads.AbandonFile`.
+        """
         self._draining = True
-        return self._departures.end_all(CloseCode.SERVICE_RESTART, _RESTARTING, now=now, timestamp=timestamp)
+        ended = self._departures.end_all(CloseCode.SERVICE_RESTART, _RESTARTING, now=now, timestamp=timestamp)
+        return ended if self.files is None else [*ended, *self.files.drain()]
 
     # What they say
 
@@ -232,23 +249,26 @@ class Node:
         Raises:
             LocalProtocolError: If there is no such connection; nothing has changed.
         """
-        session = self._sessions.get(connection_id)
-        if session is None:
-            raise LocalProtocolError(f"connection {connection_id!r} is not attached")
+        session = self._attached(connection_id)
         if session.has_ended(now=now):
             return self._expire(session, now=now, timestamp=timestamp)
-        wanted = session.receive_text(text, now=now)
-        if not isinstance(wanted, Expel):
-            return self._requests.carry_out(wanted, session, now=now, timestamp=timestamp)
-        self._requests.refused += 1
-        return self.close(
-            connection_id,
-            CloseCode.RATE_LIMITED,
-            wanted.reason,
-            retry_after=wanted.retry_after,
-            now=now,
-            timestamp=timestamp,
-        )
+        return self._carry_out(session.receive_text(text, now=now), session, now=now, timestamp=timestamp)
+
+    def receive_bytes(self, connection_id: str, payload: Bytes, *, now: float, timestamp: int) -> list[NodeEffect]:
+        """Take one message of a connection that holds bytes: the payload of a binary frame (`rtcore.binary`).
+
+        Returns:
+            What follows from it. A file within one message is answered as any message is, a part of one is not.
+
+        Raises:
+            LocalProtocolError: If there is no such connection; nothing has changed.
+        """
+        session = self._attached(connection_id)
+        if session.has_ended(now=now):
+            return self._expire(session, now=now, timestamp=timestamp)
+        sending = () if self.files is None else self.files.sent_by(connection_id)
+        wanted = session.receive_bytes(payload, sending=sending, now=now)
+        return self._carry_out(wanted, session, now=now, timestamp=timestamp)
 
     def respond(self, request: Request, outcome: Message | Refusal, *, now: float, timestamp: int) -> list[NodeEffect]:
         """Answer the request of a `Handle`.
@@ -273,89 +293,20 @@ class Node:
         Returns:
             What follows from it; nothing once the connection is gone.
         """
+        command = consult.command
         if consult.number is not None:
             session = self._sessions.of_request(consult.request)
             if session is None or session.number != consult.number:
                 return []
             if session.has_ended(now=now):
                 return self._expire(session, now=now, timestamp=timestamp)
+            if isinstance(command, BeginUpload):
+                assert self.files is not None, "it has asked"
+                return self.files.begin(command, session, refusal, now=now)
         else:
             user_id, grant = consult.identity.user_id, consult.identity.grant
             refusal = refusal or refuse_credential(user_id, grant, self.revocations, timestamp=timestamp)
         return self._requests.resolve(consult, refusal, now=now, timestamp=timestamp)
-
-    # What they are allowed
-
-    def renew(self, request: Request, identity: Identity | Refusal, *, now: float, timestamp: int) -> list[NodeEffect]:
-        """Let a connection go on with another token; the outcome of a `Verify`.
-
-        Args:
-            request: Who asks.
-            identity: Whose the token is and what it allows, or why it is good for nothing: then the connection goes on
-                until its time ends.
-            now: Monotonic seconds.
-            timestamp: Milliseconds since 1970.
-
-        Returns:
-            What `regrant` returns, then the answer; or the answer alone, where the token is another user's, has expired
-            or was revoked. Nothing once the connection is gone.
-        """
-        if (session := self._sessions.of_request(request)) is None:
-            return []
-        if session.has_ended(now=now):
-            return self._expire(session, now=now, timestamp=timestamp)
-        renewal = check_renewal(session, identity, self.revocations, timestamp=timestamp)
-        if isinstance(renewal, Refusal):
-            return self._requests.respond(request, renewal)
-        effects = self._regrant(session, renewal, prolongs=True, now=now, timestamp=timestamp)
-        return effects + self.respond(request, renewed_data(session, now=now), now=now, timestamp=timestamp)
-
-    def confirm(self, request: Request, *, now: float, timestamp: int) -> list[NodeEffect]:
-        """Answer a connection that has authenticated before it was connected as `renew` would have done."""
-        session = self._sessions.of_request(request)
-        return [] if session is None else self._requests.respond(request, renewed_data(session, now=now))
-
-    def regrant(self, connection_id: str, grant: Grant, *, now: float, timestamp: int) -> list[NodeEffect]:
-        """Allow a connection something else from now on.
-
-        A `grant` that does not come of a token leaves it the credential that it has: its time ends when it would have
-        ended, at the latest, and it is revoked as it would have been.
-
-        Returns:
-            The `Deliver` to it of ``unsubscribed`` for each channel that it may no longer hear, of ``peer_left`` for
-            each room that it may no longer use, and to others of what they hear of that. Or `Refused`, where there is
-            no such connection, or what `grant` comes of is good no longer.
-        """
-        session = self._sessions.get(connection_id)
-        if session is None:
-            return [Refused(Request(None), unknown_connection(connection_id))]
-        if session.has_ended(now=now):
-            return self._expire(session, now=now, timestamp=timestamp)
-        prolongs = grant.credential is Credential.TOKEN
-        if prolongs and (refusal := refuse_credential(session.user_id, grant, self.revocations, timestamp=timestamp)):
-            return [Refused(Request(None), refusal)]
-        grant = with_credential_of(session.grant, grant)
-        return self._regrant(session, grant, prolongs=prolongs, now=now, timestamp=timestamp)
-
-    def regrant_user(self, user_id: str, grant: Grant, *, now: float, timestamp: int) -> list[NodeEffect]:
-        """Do that for all connections of a user, first come first; there need not be any."""
-        effects: list[NodeEffect] = []
-        for session in self._sessions.of_user(user_id):
-            effects += self.regrant(session.connection_id, grant, now=now, timestamp=timestamp)
-        return effects
-
-    def revoke(self, revocation: Revocation, *, now: float, timestamp: int) -> list[NodeEffect] | Refusal:
-        """Refuse tokens from now on, and end the connections that have come with them.
-
-        Returns:
-            For each of these the `Deliver` of ``disconnect`` and `Close`, then what others hear of their leaving; or
-            why the tokens are not refused: nothing has changed.
-        """
-        if refusal := self.revocations.add(revocation, timestamp=timestamp):
-            return refusal
-        covers = self.revocations.covers
-        ended = [each for each in self._sessions.values() if covers(each.user_id, each.grant, timestamp=timestamp)]
-        return self._unauthorize(ended, _REVOKED, now=now, timestamp=timestamp)
 
     # What the HTTP API and the application ask for, who may do everything
 
@@ -364,6 +315,7 @@ class Node:
         channel: str,
         message: Message,
         *,
+        data: Bytes | None = None,
         user_id: str | None = None,
         grant: Grant | None = None,
         publisher: str | None = None,
@@ -376,7 +328,8 @@ class Node:
 
         Args:
             channel: Where.
-            message: What.
+            message: What; of a file, with the type ``binary``, what `rtcore.uploads.check_head` completes.
+            data: The file in it.
             user_id: The sender's user.
             grant: What the sender is allowed, or ``None`` for the application.
             publisher: The name of the API key with which it came.
@@ -392,20 +345,22 @@ class Node:
             LocalProtocolError: If `message` is no JSON; nothing has changed.
         """
         request = Request(None, id)
-        command = Publish(channel, message, request, None, user_id, grant, publisher)
+        command = Publish(channel, message, request, None, user_id, grant, publisher, data)
         if grant is not None:
             identity = Identity(user_id, grant)
-            if refusal := self.throttle(identity, message, now=now):
+            if refusal := self.throttle(identity, message, data, now=now):
                 return [Refused(request, refusal)]
             if consults and (consult := self._requests.consult(command, identity, now=now)):
                 return [consult]
         return self._requests.command(command, now=now, timestamp=timestamp)
 
-    def throttle(self, identity: Identity, message: Message, *, now: float) -> Refusal | None:
+    def throttle(
+        self, identity: Identity, message: Message, data: Bytes | None = None, *, now: float
+    ) -> Refusal | None:
         """Count what a user says without a connection as what is said by those of the user; see `Limiters.admit`."""
         user_id = identity.user_id
         is_connected = user_id is not None and self._router.is_connected(user_id)
-        return self._limiters.admit(identity, message, is_connected=is_connected, now=now)
+        return self._limiters.admit(identity, message, data, is_connected=is_connected, now=now)
 
     def subscribe(self, connection_id: str, channel: str, *, now: float, timestamp: int) -> list[NodeEffect]:
         """Join a connection to a channel from outside. Returns what follows, `Refused` where it may not."""
@@ -420,7 +375,8 @@ class Node:
     def stats(self) -> Message:
         """Return counts: of connections by transport, users, channels in use, and publications so far."""
         published, refused = self._requests.published, self._requests.refused
-        return describe_node(self._router, self._sessions, self.signaling, published=published, refused=refused)
+        counts = describe_node(self._router, self._sessions, self.signaling, published=published, refused=refused)
+        return counts if self.files is None else {**counts, **self.files.stats()}
 
     def decide(self, action: Action, channel: str, *, asker: Identity | None) -> Refusal | None:
         """Tell why somebody may not do something with a channel; see `rtcore.router.Router.decide`."""
@@ -455,6 +411,8 @@ class Node:
         due = [self._sessions.next_timeout(), self._router.next_timeout(), self._limiters.next_timeout()]
         if self.signaling is not None:
             due.append(self.signaling.rooms.next_timeout())
+        if self.files is not None:
+            due.append(self.files.next_timeout())
         return min((at for at in due if at is not None), default=None)
 
     def handle_timeout(self, *, now: float, timestamp: int) -> list[NodeEffect]:
@@ -467,8 +425,10 @@ class Node:
         effects = self._requests.answer(self._router.handle_timeout(now=now, timestamp=timestamp))
         if self.signaling is not None:
             effects += self._requests.answer(self.signaling.handle_timeout(now=now, timestamp=timestamp))
+        if self.files is not None:
+            effects += self.files.handle_timeout(now=now)
         ended, beating = self._sessions.handle_timeout(now=now)
-        effects += self._unauthorize(ended, _EXPIRED, now=now, timestamp=timestamp)
+        effects += self._expire(*ended, now=now, timestamp=timestamp)
         self._limiters.handle_timeout(now=now)  # last, since those who have just been ended let go of theirs
         if beating:
             effects.append(Deliver(encode({"type": "heartbeat", "timestamp": timestamp}), tuple(beating)))
@@ -476,24 +436,26 @@ class Node:
 
     # Inside
 
-    def _regrant(
-        self, session: Session, grant: Grant, *, prolongs: bool, now: float, timestamp: int
-    ) -> list[NodeEffect]:
-        session.regrant(grant, prolongs=prolongs, now=now, timestamp=timestamp)
-        if session.has_ended(now=now):
-            return self._expire(session, now=now, timestamp=timestamp)
-        self._sessions.rekey(session)
-        regranted = self._router.regrant(session.connection_id, grant, now=now, timestamp=timestamp)
-        effects = self._requests.answer(regranted)
-        if self.signaling is not None:
-            effects += self.signaling.withdraw(session, now=now, timestamp=timestamp)
-        return effects
+    def _attached(self, connection_id: str) -> Session:
+        session = self._sessions.get(connection_id)
+        if session is None:
+            raise LocalProtocolError(f"connection {connection_id!r} is not attached")
+        return session
 
-    def _expire(self, session: Session, *, now: float, timestamp: int) -> list[NodeEffect]:
-        return self._unauthorize([session], _EXPIRED, now=now, timestamp=timestamp)
-
-    def _unauthorize(self, ended: Sequence[Session], reason: str, *, now: float, timestamp: int) -> list[NodeEffect]:
-        # Nobody waits in a room for those who may not come back, or only as somebody who may be there.
-        return self._departures.end(
-            ended, CloseCode.UNAUTHORIZED, reason, reconnect=False, comes_back=False, now=now, timestamp=timestamp
+    def _carry_out(self, wanted: SessionEffect, session: Session, *, now: float, timestamp: int) -> list[NodeEffect]:
+        if isinstance(wanted, BeginUpload | CancelUpload | Chunk):
+            if self.files is not None:
+                return self.files.carry_out(wanted, session, now=now)
+            assert not isinstance(wanted, Chunk), "the session lets none through"
+            return self._requests.respond(wanted.request, NO_FILES)
+        if not isinstance(wanted, Expel):
+            return self._requests.carry_out(wanted, session, now=now, timestamp=timestamp)
+        self._requests.refused += 1
+        return self.close(
+            session.connection_id,
+            CloseCode.RATE_LIMITED,
+            wanted.reason,
+            retry_after=wanted.retry_after,
+            now=now,
+            timestamp=timestamp,
         )

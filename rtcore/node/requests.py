@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Final, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from rtcore.channels import connection_channel
-from rtcore.commands import CommandEffect, Query, Renew
+from rtcore.commands import Query, Renew
 from rtcore.errors import Refusal
 from rtcore.messages import Message
 from rtcore.permissions import Action, Identity
@@ -25,17 +25,21 @@ from rtcore.router import (
 )
 from rtcore.session import Handle, Session, Transport
 from rtcore.signaling import CreateRoom, JoinRoom, LeaveRoom, RoomCommand, SendSignal
+from rtcore.uploads import BeginUpload
 
 from .answers import error_message, joined_data, receipt, response_message
 from .effects import Consult, NodeEffect, Verify, concerns, to
 from .queries import describe_presence, page_of_history
 from .signaling import Answer, Signaling, Step
 
-__all__ = ["NO_ROOMS", "Requests", "unknown_connection"]
+__all__ = ["NO_ROOMS", "Requests", "Wanted", "unknown_connection"]
 
 #: What is said of rooms where there are none.
 NO_ROOMS: Final = Refusal("webrtc_disabled", "this server has no rooms: WEBRTC_ENABLED is false", status=404)
 
+
+#: What connections ask for, but for what concerns files that come in chunks.
+Wanted: TypeAlias = Subscribe | Unsubscribe | Publish | RoomCommand | Query | Renew | Handle | Refused
 
 # What must be allowed to whoever asks something about a channel.
 _ABOUT_CHANNELS: Final = {"history": Action.HISTORY, "presence": Action.PRESENCE}
@@ -73,9 +77,7 @@ class Requests:
         self._consulted = consulted
         self._stats = stats
 
-    def carry_out(
-        self, wanted: CommandEffect | Publish | SendSignal | Handle, session: Session, *, now: float, timestamp: int
-    ) -> list[NodeEffect]:
+    def carry_out(self, wanted: Wanted, session: Session, *, now: float, timestamp: int) -> list[NodeEffect]:
         """Do what a connection asks for, or have it done: by `Handle`, `Verify` or `Consult`."""
         match wanted:
             case Subscribe() | Publish() | Query():
@@ -98,6 +100,7 @@ class Requests:
     def resolve(self, consult: Consult, refusal: Refusal | None, *, now: float, timestamp: int) -> list[NodeEffect]:
         """Do what the application was asked about, as far as it is allowed now, or answer why not."""
         command = consult.command
+        assert not isinstance(command, BeginUpload), "files are begun elsewhere"
         if refusal is not None and (not isinstance(command, Publish) or not self._is_made(command, now=now)):
             return self.answer([Refused(consult.request, refusal)])
         return self._carry_out(command, now=now, timestamp=timestamp)
@@ -163,7 +166,12 @@ class Requests:
         return [to(request.connection_id, response_message(request, outcome))]
 
     def consult(
-        self, command: Subscribe | Publish | Query, identity: Identity, *, number: int | None = None, now: float
+        self,
+        command: Subscribe | Publish | BeginUpload | Query,
+        identity: Identity,
+        *,
+        number: int | None = None,
+        now: float,
     ) -> Consult | None:
         """Return what the application is to be asked before, or ``None`` where the outcome is clear without it.
 
@@ -174,14 +182,17 @@ class Requests:
             now: Monotonic seconds.
         """
         connection_id = command.request.connection_id
-        action = Action.PUBLISH if isinstance(command, Publish) else Action.SUBSCRIBE
+        action = Action.PUBLISH if isinstance(command, Publish | BeginUpload) else Action.SUBSCRIBE
         if action not in self._consulted:
             return None
-        right, message = action, command.message if isinstance(command, Publish) else None
+        right, message = action, None
         match command:
             case Publish(channel=channel):
                 if self._is_made(command, now=now):
                     return None
+                message = command.message
+            case BeginUpload(channel=channel):
+                message = command.head
             case Subscribe(channel=channel):
                 pass
             case Query(name=name, data=data):
@@ -193,7 +204,12 @@ class Requests:
                 assert_never(command)
         if connection_id is not None and channel == connection_channel(connection_id):
             return None
-        if self._router.decide(right, channel, asker=identity if connection_id is None else connection_id):
+        asker = identity if connection_id is None else connection_id
+        if message is None:
+            refusal = self._router.decide(right, channel, asker=asker)
+        else:
+            refusal = self._router.decide_publication(channel, message, asker=asker)
+        if refusal:
             return None
         return Consult(action, channel, command, command.request, message, identity, number)
 

@@ -8,7 +8,8 @@ from itertools import chain
 from typing import Final, TypeAlias
 
 from rtcore.errors import LocalProtocolError, Refusal
-from rtcore.messages import Message, decode_value, encode, normalize_user_id
+from rtcore.json_values import decode_value
+from rtcore.messages import Message, encode, normalize_user_id
 from rtcore.patterns import MAX_PATTERN, is_pattern
 
 from .grants import Credential, Grant, Identity, Scope

@@ -7,7 +7,7 @@ and goes: beside each channel there is a stream of its changes.
 `machine` has the machine, `commands` what it is told to do and the effects that it answers with, `connections` who is
 connected, `registry` the channels that there are and for how long, `rights` who may do what in them, `numbering` the
 numbers of all publications, `repetition` those that were made before, `presence` what is said of who is there,
-`recovery` what somebody who comes back has missed, and `paging` the history.
+`recovery` what somebody who comes back has missed, `paging` the history, and `sizes` how large a publication may be.
 """
 
 from __future__ import annotations

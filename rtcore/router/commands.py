@@ -103,6 +103,7 @@ class Publish:
         publisher: The name of the API key with which it came, where the request names no connection: with an id it is
             made once for that key. Otherwise it is made once for the user, if there is one.
         data: The file in a message of type ``binary``, which nobody changes any more either; ``None`` in any other.
+            Where it is too large for the channel and the message has a ``url``, it is left out.
         builtin: Whether the server lets the sender speak in a channel of the server's own, and has looked at what it is
             allowed: so in rooms.
     """

@@ -7,14 +7,12 @@ from typing import assert_never
 
 import attrs
 
-from rtcore.binary import Bytes
 from rtcore.channels import BROADCAST, Channel, connection_channel, is_builtin, user_channel
 from rtcore.errors import LocalProtocolError, Refusal
 from rtcore.filters import Filter, with_presence
 from rtcore.history import Publication
 from rtcore.idempotency import Idempotency, Publisher
-from rtcore.messages import Message, check_channel, encode
-from rtcore.namespaces import Namespace
+from rtcore.messages import Message, check_channel
 from rtcore.permissions import OPEN, Action, Grant
 from rtcore.presence import Member
 
@@ -42,6 +40,7 @@ from .recovery import Followed, Resumption, missed, missed_changes, resume, want
 from .registry import Registry
 from .repetition import publishing, recall
 from .rights import Asker, Rights, unsubscribed
+from .sizes import fitted
 
 __all__ = ["Router"]
 
@@ -101,6 +100,10 @@ class Router:
             asker: Who wants to: a connection's id, somebody who has none, or ``None`` for the application.
         """
         return self._rights.decide(action, channel, asker=asker)
+
+    def decide_publication(self, channel: str, message: Message, *, asker: Asker) -> Refusal | None:
+        """Tell likewise why somebody may not publish `message`, of which it matters whether it is a file."""
+        return self._rights.decide_publication(channel, message, asker=asker)
 
     def channels(self, *, asker: Asker = None) -> list[Channel]:
         """Return the channels that somebody subscribes to, built-in ones left out.
@@ -358,11 +361,12 @@ class Router:
             user_id, grant = connection.user_id, connection.grant
         if request.id is not None and (first := self.recall_publication(command, now=now)):
             return [first]
-        if not command.builtin and (refusal := self._rights.decide(Action.PUBLISH, name, asker=asker)):
+        if not command.builtin and (refusal := self._rights.decide_publication(name, message, asker=asker)):
             return [Refused(request, refusal)]
         channel = self._registry.find(name)
-        if refusal := _too_large(channel.namespace, message, command.data):
-            return [Refused(request, refusal)]
+        data = fitted(channel.namespace, message, command.data)
+        if isinstance(data, Refusal):
+            return [Refused(request, data)]
         if message.get("channel") != name and not is_builtin(name):
             # Whoever hears several channels wants to know which one speaks.
             message = {**message, "channel": name}
@@ -373,7 +377,7 @@ class Router:
             user_id=user_id,
             info=None if grant is None else grant.info,
             timestamp=timestamp,
-            data=command.data,
+            data=data,
         )
         self._listen_directly(channel)
         persistent = channel.namespace.last_value or message.get("persistent") is True
@@ -491,11 +495,3 @@ class Router:
 
 def _by_seq(publication: Publication) -> int:
     return publication.seq
-
-
-def _too_large(namespace: Namespace, message: Message, data: Bytes | None) -> Refusal | None:
-    """Tell that a message, with the file in it, is larger than its channel takes, or ``None``."""
-    limit = namespace.max_message_size
-    if limit is None or encode(message, data=data).size <= limit:
-        return None
-    return Refusal("message_too_large", f"a message to this channel has at most {limit} bytes", status=413)

@@ -11,7 +11,7 @@ from rtcore.channels import Channel
 from rtcore.encoded import Encoded
 from rtcore.filters import Filter
 from rtcore.history import Publication
-from rtcore.messages import decode_value
+from rtcore.json_values import decode_value
 from rtcore.tokens import Token
 
 from .commands import Since
@@ -115,7 +115,8 @@ def wanted(publications: Sequence[Publication], filter: Filter | None) -> list[P
         return list(publications)
     passed: list[Publication] = []
     for publication in publications:
-        message = decode_value(publication.message.json)
+        # No filter asks for what is in a file, which is left out here.
+        message = decode_value(publication.message.head)
         # What the application has published may be nested too deep to be read again: better heard than missed.
         if not isinstance(message, dict) or filter.matches(message):
             passed.append(publication)

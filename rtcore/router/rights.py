@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
+from rtcore.binary import BINARY
 from rtcore.channels import Channel, connection_channel, is_builtin
 from rtcore.encoded import Encoded
 from rtcore.errors import Refusal
-from rtcore.messages import encode
+from rtcore.messages import Message, encode
 from rtcore.permissions import Action, Grant, Identity, decide
 
 from .connections import Connection, Connections
@@ -46,8 +47,8 @@ class Rights:
     def decide(self, action: Action, name: str = "", *, asker: Asker) -> Refusal | None:
         """Tell why somebody may not do something, or ``None`` if they may; see `rtcore.permissions.decide`.
 
-        The application may do everything, and a connection may always publish to itself. A user who has no connection
-        here is a member of what any connection of the user has joined.
+        The application may do everything, and a connection may always publish and send files to itself. A user who has
+        no connection here is a member of what any connection of the user has joined.
 
         Raises:
             LocalProtocolError: If a connection is named that is not attached.
@@ -61,12 +62,20 @@ class Rights:
             member = channel is not None and any(each in channel for each in theirs)
         else:
             connection = self._connections.get(asker)
-            if name.startswith("$") and action is Action.PUBLISH and name == connection_channel(asker):
+            speaks = action is Action.PUBLISH or action is Action.UPLOAD
+            if speaks and name.startswith("$") and name == connection_channel(asker):
                 return None
             user_id, grant = connection.user_id, connection.grant
             member = channel is not None and asker in channel
         namespace = self._registry.namespace_of(name) if channel is None else channel.namespace
         return decide(action, name, user_id=user_id, grant=grant, namespace=namespace, member=member)
+
+    def decide_publication(self, name: str, message: Message, *, asker: Asker) -> Refusal | None:
+        """Tell why somebody may not publish this; a file asks for `Action.UPLOAD` too, wherever its bytes are."""
+        refusal = self.decide(Action.PUBLISH, name, asker=asker)
+        if refusal is None and message.get("type") == BINARY:
+            return self.decide(Action.UPLOAD, name, asker=asker)
+        return refusal
 
     def may_recall(self, connection: Connection, channel: Channel) -> bool:
         """Tell whether a connection may be told what it has missed of a channel that it has joined, or hears anyway."""

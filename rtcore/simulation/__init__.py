@@ -15,6 +15,7 @@ from .link import Cut, Quality
 from .network import Network
 from .observer import Observer
 from .scenario import Report, Scenario, run
+from .sending import SimulatedUpload
 from .server import Handler, Sender, ServerConfig, SimulatedServer
 from .simulation import Simulation
 from .trace import SimulationFailure, Trace
@@ -38,6 +39,7 @@ __all__ = [
     "SimulatedClient",
     "SimulatedEventSource",
     "SimulatedServer",
+    "SimulatedUpload",
     "SimulatedWebSocketClient",
     "Simulation",
     "SimulationFailure",

@@ -36,6 +36,7 @@ class SimulatedClient(Machine):
         connection_id: The server's name for the present connection, ``None`` without one.
         heard: The messages that its user has got, in order.
         reconnects: How often a connection followed on another.
+        hears_text: Whether it gets files as text.
         streams: Whether it hears by an event stream, which it resumes after the last event that had an id.
     """
 
@@ -59,6 +60,7 @@ class SimulatedClient(Machine):
         self.connection_id: str | None = None
         self.heard: list[Message] = []
         self.reconnects = 0
+        self.hears_text = self.streams
         self.observer = observer
         self.network = network
 

@@ -31,7 +31,7 @@ class Deciding:
     def __init__(self, server: SimulatedServer, authority: Authority | None) -> None:
         self._server = server
         self._authority = authority
-        self._held: dict[ServerConnection, deque[str]] = {}
+        self._held: dict[ServerConnection, deque[str | bytes]] = {}
 
     def identify(self, user_id: str | None, token: str | None, enter: Callable[[Identity | Refusal], None]) -> None:
         """Call `enter` with who somebody is that wants to connect, now or later, and in this life only.
@@ -48,11 +48,11 @@ class Deciding:
         else:
             self._authority.verify(self._server, token, partial(self._identified, self._server.life, enter))
 
-    def hold(self, connection: ServerConnection, text: str) -> bool:
+    def hold(self, connection: ServerConnection, message: str | bytes) -> bool:
         """Keep what a connection says for later; tells whether that is to be done."""
         if connection not in self._held:
             return False
-        self._held[connection].append(text)
+        self._held[connection].append(message)
         return True
 
     def ask(self, effect: Verify | Consult) -> None:
@@ -105,7 +105,7 @@ class Deciding:
         server = self._server
         server.perform(decide())
         while held and not self.holds(connection):
-            server.receive_text(connection, held.popleft())
+            server.receive(connection, held.popleft())
         if held:
             self._held[connection].extend(held)
         server.settle()

@@ -29,7 +29,7 @@ def why_not(
     """Return why somebody may not do something with a channel, or ``None`` if they may.
 
     Args:
-        action: What; all but `Action.UPLOAD` and `Action.SIGNAL`, for which there is nothing here.
+        action: What; all but `Action.SIGNAL`, for which there is nothing here.
         channel: Where; of no account for `Action.ADMINISTER`.
         user_id: Who wants to.
         grant: What they hold.
@@ -41,6 +41,7 @@ def why_not(
     scope, access = {
         Action.SUBSCRIBE: (grant.subscribe, namespace.subscribe),
         Action.PUBLISH: (grant.publish, namespace.publish),
+        Action.UPLOAD: (grant.upload, namespace.upload),
         Action.HISTORY: (grant.history, namespace.history_access),
         Action.PRESENCE: (grant.presence, namespace.presence_access),
     }[action]
@@ -85,6 +86,6 @@ def _is_own(action: Action, channel: str, user_id: str | None) -> bool:
     """Tell whether a channel is the server's own, and not one that is open to somebody all the same."""
     if not channel.startswith("$"):
         return False
-    if action is Action.PUBLISH:
+    if action in (Action.PUBLISH, Action.UPLOAD):
         return not channel.startswith("$user:")
     return user_id is None or channel != f"$user:{user_id}"

@@ -154,7 +154,8 @@ class Socket:
             if self.link.dead:
                 self._network.lose(self)
             else:
-                self._network.reset(self, after=2 * self.link.quality.latency)
+                later = self.link.left_until - self._network.scheduler.now
+                self._network.reset(self, after=max(2 * self.link.quality.latency, later))
             return len(data)
         if self.finished:
             # Cut: it goes nowhere, and nobody says so.
@@ -341,6 +342,7 @@ class Link:
         stands: Whether it has come about.
         dead: Whether nothing arrives any more, and nobody knows.
         stalled_until: Until when nothing arrives.
+        left_until: Until when nobody says that the near end is no more.
         lasts: How many more bytes arrive at the near end before it breaks; ``None`` for any number.
         listener: Where it leads.
     """
@@ -351,6 +353,7 @@ class Link:
     far: Socket = attrs.field(init=False)
     dead: bool = False
     stalled_until: float = 0.0
+    left_until: float = 0.0
     lasts: int | None = None
     stands: bool = False
     losing: bool = False

@@ -93,6 +93,12 @@ class Network:
                     end.peer.finished = True
                     end.truncate(choices.below(end.unread + 1))
 
+    def leave(self, link: Link, seconds: float) -> None:
+        """Let the near end see a reset at once, while what it has written comes to the far end so much later."""
+        self._note(link, "is left", f"for {seconds:.3f} s")
+        link.stalled_until = link.left_until = max(link.stalled_until, self.scheduler.now + seconds)
+        self.reset(link.near, after=0.0)
+
     def silence(self, link: Link) -> None:
         """Let nothing arrive any more; neither end is told."""
         link.dead = True

@@ -9,9 +9,12 @@ from rtcore.errors import Refusal
 from rtcore.messages import Message
 from rtcore.permissions import Grant, Identity, Revocation
 from rtcore.router import Published
+from rtcore.uploads import FileEffect
 
 if TYPE_CHECKING:
     from .client import SimulatedClient
+    from .keeper import FileNews
+    from .sending import SimulatedUpload
     from .server import SimulatedServer
 
 __all__ = ["Observer"]
@@ -59,7 +62,13 @@ class Observer:
         """
 
     def server_received(self, server: SimulatedServer, connection_id: str, text: str) -> None:
-        """The node is about to get a message of a connection."""
+        """The node is about to get a message of a connection; of one that is a file, this is all but the file."""
+
+    def server_asks_keeper(self, server: SimulatedServer, effect: FileEffect) -> None:
+        """The node wants something done with a file that comes in chunks."""
+
+    def server_hears_of_file(self, server: SimulatedServer, key: str, news: FileNews) -> None:
+        """The node is about to learn what has become of such a file."""
 
     def server_published(self, server: SimulatedServer, published: Published, message: Message) -> None:
         """The application has published `message`."""
@@ -109,8 +118,8 @@ class Observer:
     def client_says(self, client: SimulatedClient, text: str) -> None:
         """A client sends a message."""
 
-    def client_publishes(self, client: SimulatedClient, message: Message) -> None:
-        """A user publishes a message, which carries its number as ``n``."""
+    def client_publishes(self, client: SimulatedClient, message: Message, data: bytes | None = None) -> None:
+        """A user publishes a message, which carries its number as ``n``, with the file in it."""
 
     def client_published(self, client: SimulatedClient, number: int, receipt: Message) -> None:
         """A publication is acknowledged."""
@@ -120,3 +129,12 @@ class Observer:
 
     def client_heard(self, client: SimulatedClient, message: Message) -> None:
         """A message has come to a user: a publication, a ``gap``, or anything else but answers."""
+
+    def client_sends_file(self, client: SimulatedClient, upload: SimulatedUpload) -> None:
+        """A user sends a file in chunks."""
+
+    def client_sends_chunk(self, client: SimulatedClient, upload: SimulatedUpload, offset: int, size: int) -> None:
+        """A client sends so many bytes of a file."""
+
+    def client_file_ends(self, client: SimulatedClient, upload: SimulatedUpload) -> None:
+        """A user is told what has become of a file: `SimulatedUpload.outcome`."""

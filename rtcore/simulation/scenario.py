@@ -14,6 +14,7 @@ from .choices import Choices
 from .client import SimulatedClient
 from .link import Cut
 from .scenario_config import CLIENT, EVENT_SOURCE, REFRESHING, WEBSOCKET, draw_server
+from .scenario_files import FilesInScenario
 from .scenario_rights import RightsInScenario
 from .server import SimulatedServer
 from .simulation import Simulation
@@ -50,6 +51,7 @@ class Report:
         expelled: Connections ended since they talked too fast.
         pages: Of histories, shown to clients.
         lives: Of all servers.
+        files: Sent in chunks, by what became of them.
         denied: What somebody was not allowed, by code.
         removed: Connections taken out of a channel, each of them counted.
         renewed: Connections that went on with another token.
@@ -69,6 +71,7 @@ class Report:
     expelled: int
     pages: int
     lives: int
+    files: dict[str, int]
     denied: dict[str, int]
     removed: int
     renewed: int
@@ -84,17 +87,23 @@ class Scenario:
         most: The most actions.
         rights: Whether people may do different things, and that changes. If it is not said, that is so for every fourth
             seed, and now and then where the choices come from elsewhere.
+        files: Whether there are files. If it is not said, that is so for every fourth seed, for every other of those
+            with rights, and now and then where the choices come from elsewhere.
 
     Attributes:
         simulation: In which it takes place.
     """
 
-    def __init__(self, choices: Choices | int, *, most: int = 120, rights: bool | None = None) -> None:
+    def __init__(
+        self, choices: Choices | int, *, most: int = 120, rights: bool | None = None, files: bool | None = None
+    ) -> None:
         self.simulation = Simulation(choices)
         self._choices = self.simulation.world.choices
         if rights is None:
             # Not drawn for a seed: those without rights are to stay what they are.
             rights = choices % 4 == 3 if isinstance(choices, int) else choices.chance(25)
+        if files is None:
+            files = choices % 8 in (1, 5, 7) if isinstance(choices, int) else choices.chance(25)
         self._most = most
         self._actions: tuple[tuple[int, Callable[[], None]], ...] = (
             (30, self._publish),
@@ -121,11 +130,15 @@ class Scenario:
             (3, self._wait),
         )
         self._node = draw_server(self._choices)
-        self._rights = RightsInScenario(self.simulation, _CHANNELS) if rights else None
+        self._rights = RightsInScenario(self.simulation, _CHANNELS, files=files) if rights else None
         if self._rights is not None:
             self._node = self._rights.restrict(self._node)
             # Whoever was taken out of a channel is to join it again.
             self._actions += (*self._rights.actions, (8, self._join))
+        self._files = FilesInScenario(self.simulation, _CHANNELS, self._rights) if files else None
+        if self._files is not None:
+            self._node = self._files.configure(self._node)
+            self._actions += self._files.actions
 
     def run(self, *, digest: bool = False) -> Report:
         """Let everything happen, and see whether all holds that must.
@@ -167,6 +180,7 @@ class Scenario:
             expelled=simulation.rate_limits.expelled,
             pages=simulation.pages.shown,
             lives=sum(server.lives for server in simulation.servers),
+            files=simulation.keeping.outcomes,
             denied=simulation.rights.refused,
             removed=simulation.rights.removed,
             renewed=simulation.rights.renewed,
@@ -214,7 +228,14 @@ class Scenario:
         given = _CHANNELS[choices.below(3) :][: choices.between(1, 2)] if choices.chance(25) else ()
         config = CLIENT if wallet is None or not wallet.refreshes else REFRESHING
         client = simulation.add_websocket_client(
-            name, user_id=user_id, given=given, wallet=wallet, config=config, websocket=WEBSOCKET, skew=skew
+            name,
+            user_id=user_id,
+            given=given,
+            base64=self._files is not None and choices.chance(20),
+            wallet=wallet,
+            config=config,
+            websocket=WEBSOCKET,
+            skew=skew,
         )
         for channel in _CHANNELS[choices.below(3) :][: choices.between(1, 3)]:
             self._join_by(client, channel)
@@ -231,7 +252,7 @@ class Scenario:
         if self._choices.chance(15):
             fields["echo"] = False
         try:
-            self.simulation.publish(client, **fields)
+            client.publish(self.simulation.numbered(client.name, **fields))
         except QueueFull:
             client.note(_TOO_MUCH)
 
@@ -462,6 +483,6 @@ class Scenario:
         machine.set_wall_clock(choices.seconds(-most, most))
 
 
-def run(seed: int, *, rights: bool | None = None, digest: bool = False) -> Report:
+def run(seed: int, *, rights: bool | None = None, files: bool | None = None, digest: bool = False) -> Report:
     """Run the scenario of a seed; see `Scenario` and `Scenario.run`."""
-    return Scenario(seed, rights=rights).run(digest=digest)
+    return Scenario(seed, rights=rights, files=files).run(digest=digest)

@@ -35,16 +35,18 @@ class RightsInScenario:
     Args:
         simulation: In which it takes place.
         channels: The names of the channels that there are.
+        files: Whether there are files.
 
     Attributes:
         authority: Who issues tokens.
         actions: What may happen, by weight.
     """
 
-    def __init__(self, simulation: Simulation, channels: Sequence[str]) -> None:
+    def __init__(self, simulation: Simulation, channels: Sequence[str], *, files: bool = False) -> None:
         self._simulation = simulation
         self._choices = choices = simulation.world.choices
         self._channels = channels
+        self._files = files
         consulted: tuple[Action, ...] = choices.weighted(
             ((3, ()), (1, (Action.PUBLISH,)), (1, (Action.SUBSCRIBE,)), (1, (Action.SUBSCRIBE, Action.PUBLISH)))
         )
@@ -91,6 +93,14 @@ class RightsInScenario:
         if found is not None:
             server, connection_id = found
             server.regrant(connection_id, self._draw_grant(may_end=True))
+
+    def regrant_client(self, client: SimulatedWebSocketClient, *, sends: bool) -> None:
+        """Allow the present connection of a client something else, and maybe no files at all."""
+        server, connection_id = client.server, client.connection_id
+        if server is not None and not server.frozen and connection_id in server.connections:
+            assert connection_id is not None, "it is the id of a connection"
+            grant = self._draw_grant(may_end=True)
+            server.regrant(connection_id, grant if sends else attrs.evolve(grant, upload=Scope((), exclusive=True)))
 
     def regrant_user(self) -> None:
         """Allow a user something else."""
@@ -198,18 +208,24 @@ class RightsInScenario:
             publish=choices.weighted(_ACCESS),
             history_access=choices.weighted(_ACCESS),
             presence_access=choices.weighted(_ACCESS),
+            # Not drawn without need: seeds without files are to stay what they are.
+            upload=choices.weighted(_ACCESS) if self._files else namespace.upload,
         )
 
     def _draw_grant(self, *, may_end: bool = False) -> Grant:
         choices = self._choices
         subscribe = self._draw_scope()
         publish, history, presence = (self._draw_scope() if choices.chance(50) else subscribe for _ in range(3))
+        upload = Scope()
+        if self._files:
+            upload = self._draw_scope() if choices.chance(50) else publish
         ends = may_end and choices.chance(20)
         return Grant(
             subscribe=subscribe,
             publish=publish,
             history=history,
             presence=presence,
+            upload=upload,
             admin=choices.chance(30),
             server=choices.chance(10),
             expires_at=self.authority.time + choices.seconds(1.0, 8.0) if ends else None,

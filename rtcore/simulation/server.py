@@ -8,17 +8,20 @@ from typing import TypeAlias, assert_never
 import attrs
 import msgspec
 
+from rtcore.binary import BINARY, parse_payload
 from rtcore.channels import BROADCAST, user_channel
 from rtcore.errors import CloseCode, CommandError, Refusal
 from rtcore.messages import Message
 from rtcore.node import Close, Consult, Node, NodeConfig, NodeEffect, Verify
 from rtcore.permissions import Grant, Identity, Revocation
-from rtcore.router import Deliver, Published, Refused
+from rtcore.router import Deliver, Published, Refused, Request
 from rtcore.session import Handle, Transport
+from rtcore.uploads import AbandonFile, AppendToFile, FinishFile, KeptFile, OpenFile
 from rtcore.websocket import WebSocketConfig
 
 from .authority import Authority
 from .deciding import Deciding
+from .keeper import FileNews, Keeper
 from .link import Socket, SocketHandler
 from .machine import Machine
 from .network import Network
@@ -51,6 +54,7 @@ class ServerConfig:
         retry: Milliseconds after which an event stream is to be opened again.
         max_backlog: Bytes that may wait for one connection.
         max_waiting: Messages, likewise.
+        inline_max_size: The most bytes of a file that comes in chunks which those who hear of it get at once.
     """
 
     node: NodeConfig = attrs.field(factory=NodeConfig)
@@ -58,6 +62,7 @@ class ServerConfig:
     retry: int = 1000
     max_backlog: int = 2**16
     max_waiting: int = 100
+    inline_max_size: int = 2**16
 
 
 class SimulatedServer(Machine):
@@ -78,6 +83,7 @@ class SimulatedServer(Machine):
         config: As given.
         handlers: As given; may change at any time.
         deciding: What is not decided yet.
+        keeper: Its files.
         listening: Whether it takes connections.
         lives: How often it has started.
         connections: Those that the node knows, by id.
@@ -111,6 +117,7 @@ class SimulatedServer(Machine):
         self._dirty: dict[ServerConnection, None] = {}
         self._slow: list[ServerConnection] = []
         self.deciding = Deciding(self, authority)
+        self.keeper = Keeper(self)
         self._connection_config = ServerConnectionConfig(
             config.websocket, config.retry, config.max_backlog, config.max_waiting
         )
@@ -186,6 +193,7 @@ class SimulatedServer(Machine):
         self._dirty.clear()
         self._slow.clear()
         self.deciding.clear()
+        self.keeper.clear()
         self.observer.server_stopped(self)
 
     # What its application does
@@ -293,14 +301,18 @@ class SimulatedServer(Machine):
         self.perform(effects)
         return None
 
-    def receive_text(self, connection: ServerConnection, text: str) -> None:
-        """Pass one message of a connection in."""
+    def receive(self, connection: ServerConnection, message: str | bytes) -> None:
+        """Pass one message of a connection in: a text, or the payload of a binary frame."""
         connection_id = connection.connection_id
-        if self.connections.get(connection_id) is not connection or self.deciding.hold(connection, text):
+        if self.connections.get(connection_id) is not connection or self.deciding.hold(connection, message):
             return
-        self.note(f"{connection_id} ->", text)
-        self.observer.server_received(self, connection_id, text)
-        self.perform(self.node.receive_text(connection_id, text, now=self.now(), timestamp=self.timestamp()))
+        self.note(f"{connection_id} ->", message)
+        if isinstance(message, str):
+            self.observer.server_received(self, connection_id, message)
+            self.perform(self.node.receive_text(connection_id, message, now=self.now(), timestamp=self.timestamp()))
+        else:
+            self._observe(connection_id, message)
+            self.perform(self.node.receive_bytes(connection_id, message, now=self.now(), timestamp=self.timestamp()))
 
     def detach(self, connection: ServerConnection) -> None:
         """Take a connection whose transport has ended out of the node; another time is no fault."""
@@ -339,6 +351,26 @@ class SimulatedServer(Machine):
     def overflow(self, connection: ServerConnection) -> None:
         """End a connection for which too much waits, at the end of this input."""
         self._slow.append(connection)
+
+    def tell_of_file(self, key: str, news: FileNews) -> None:
+        """Tell the node what has become of a file that comes in chunks."""
+        self.note(f"{key} is", news)
+        self.observer.server_hears_of_file(self, key, news)
+        files, now, timestamp = self.node.files, self.now(), self.timestamp()
+        assert files is not None, "or there would be none"
+        match news:
+            case KeptFile():
+                upload, before = files._uploads._by_key.get(key), self.node._router._numbering.seq
+                effects = files.finished(key, news, now=now, timestamp=timestamp)
+                if upload is not None and self.node._router._numbering.seq != before:
+                    # Where nobody hears of it, nothing else says so.
+                    self._observe_publication(upload.begin.channel, {**upload.begin.head, "file_id": news.file_id})
+                self.perform(effects)
+            case Refusal():
+                self.perform(files.failed(key, news, now=now, timestamp=timestamp))
+            case _:
+                self.perform(files.appended(key, news, now=now, timestamp=timestamp))
+        self.settle()
 
     # Time
 
@@ -391,6 +423,8 @@ class SimulatedServer(Machine):
                     self._handle(effect)
                 case Verify() | Consult():
                     self.deciding.ask(effect)
+                case OpenFile() | AppendToFile() | FinishFile() | AbandonFile():
+                    self.keeper.perform(effect)
                 case Published() | Refused():
                     # For the application, which does not ask.
                     pass
@@ -398,6 +432,17 @@ class SimulatedServer(Machine):
                     assert_never(effect)
 
     # Inside
+
+    def _observe_publication(self, name: str, message: Message) -> None:
+        channel = self.node._router._registry.get(name)
+        assert channel is not None, "something was just published there"
+        published = Published(Request(None), "", name, channel.history.offset, channel.epoch)
+        self.observer.server_published(self, published, message)
+
+    def _observe(self, connection_id: str, payload: bytes) -> None:
+        parsed = parse_payload(payload)
+        if isinstance(parsed, tuple) and parsed[0]["type"] == BINARY:
+            self.observer.server_received(self, connection_id, msgspec.json.encode(parsed[0]).decode())
 
     def _handle(self, effect: Handle) -> None:
         connection_id = effect.request.connection_id

@@ -74,6 +74,7 @@ class _Query:
     channels: tuple[str, ...]
     session: str | None
     last_event_id: str | None
+    base64: bool
 
     @classmethod
     def read(cls, target: str) -> _Query:
@@ -83,7 +84,8 @@ class _Query:
             return fields.get(name, [None])[0]
 
         channels = tuple(dict.fromkeys(fields.get("channel", [])))
-        return cls(field("user_id"), field("token"), channels, field("session"), field("last_event_id"))
+        base64 = field("binary") == "base64"
+        return cls(field("user_id"), field("token"), channels, field("session"), field("last_event_id"), base64)
 
 
 class ServerConnection(SocketHandler):
@@ -218,6 +220,8 @@ class WebSocketConnection(ServerConnection):
     def __init__(self, server: SimulatedServer, socket: Socket, config: ServerConnectionConfig) -> None:
         super().__init__(server, socket, config)
         self._machine = WebSocket.server(config.websocket, now=server.now())
+        # Whether it takes files as text only.
+        self._base64 = False
 
     def receive_data(self, data: bytes) -> None:
         """See `SocketHandler`."""
@@ -262,7 +266,7 @@ class WebSocketConnection(ServerConnection):
             self._server.detach(self)
 
     def _joined(self, messages: Sequence[Encoded]) -> bytes:
-        return b"".join([message.frame for message in messages])
+        return b"".join([message.json_frame if self._base64 else message.frame for message in messages])
 
     def _end(self, code: int, reason: str) -> None:
         if self._machine.state is WebSocketState.OPEN:
@@ -272,7 +276,9 @@ class WebSocketConnection(ServerConnection):
         for effect in effects:
             match effect:
                 case TextReceived(text=text):
-                    self._server.receive_text(self, text)
+                    self._server.receive(self, text)
+                case BytesReceived(data=payload):
+                    self._server.receive(self, payload)
                 case Write(data=data):
                     self.flush()
                     self._write(data)
@@ -285,7 +291,7 @@ class WebSocketConnection(ServerConnection):
                         self._abort()
                     else:
                         self._linger()
-                case BytesReceived() | Opened() | PongReceived() | Rejected():
+                case Opened() | PongReceived() | Rejected():
                     # Nobody is told; and only clients are rejected.
                     pass
                 case _:
@@ -301,6 +307,7 @@ class WebSocketConnection(ServerConnection):
         if self._deaf:
             # It has gone before it was known who it is.
             return
+        self._base64 = query.base64
         refusal = self._admit(query, identity)
         if refusal is not None and machine.state is WebSocketState.OPEN:
             code, message = _turned_away(refusal)

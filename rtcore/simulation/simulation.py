@@ -15,9 +15,11 @@ from .client import SimulatedClient
 from .event_source_client import SimulatedEventSource
 from .invariants import (
     Bounds,
+    Contents,
     Emptiness,
     Invariant,
     Justification,
+    Keeping,
     Ledger,
     Pages,
     PresenceTruth,
@@ -27,6 +29,7 @@ from .invariants import (
     Sequences,
 )
 from .network import Network
+from .sending import SimulatedUpload
 from .server import Handler, ServerConfig, SimulatedServer
 from .watchers import Watchers
 from .websocket_client import Call, SimulatedWebSocketClient
@@ -71,6 +74,8 @@ class Simulation:
         self.rate_limits = RateLimits(self.ledger)
         self.justification = Justification(self.ledger, self.rights)
         self.bounds = Bounds()
+        self.contents = Contents(self.ledger)
+        self.keeping = Keeping(self.ledger)
         # The ledger is first: the others look things up there.
         self.invariants: tuple[Invariant, ...] = (
             self.ledger,
@@ -82,6 +87,8 @@ class Simulation:
             self.justification,
             PresenceTruth(),
             self.bounds,
+            self.contents,
+            self.keeping,
             Emptiness(),
             *invariants,
         )
@@ -136,6 +143,7 @@ class Simulation:
         user_id: str | None = None,
         servers: Sequence[SimulatedServer] | None = None,
         given: Sequence[str] = (),
+        base64: bool = False,
         wallet: Wallet | None = None,
         config: ClientConfig | None = None,
         websocket: WebSocketConfig | None = None,
@@ -148,6 +156,7 @@ class Simulation:
             user_id: Whom it says it is.
             servers: Where it may connect; all servers if not given.
             given: The channels that its URL names, which the server joins by itself.
+            base64: Whether it gets files as text.
             wallet: Its tokens, where servers ask for any.
             config: Limits and times.
             websocket: Those of its WebSockets.
@@ -161,6 +170,7 @@ class Simulation:
             servers=self.servers if servers is None else servers,
             observer=self._watchers,
             given=given,
+            base64=base64,
             wallet=wallet,
             config=config,
             websocket=websocket,
@@ -213,9 +223,14 @@ class Simulation:
         self._numbers += 1
         return {"type": "message", **fields, "n": self._numbers, "by": by}
 
-    def publish(self, client: SimulatedWebSocketClient, **fields: object) -> Call:
-        """Let a client publish a numbered message with these fields, such as ``channel``."""
-        return client.publish(self.numbered(client.name, **fields))
+    def publish(self, client: SimulatedWebSocketClient, data: bytes | None = None, **fields: object) -> Call:
+        """Let a client publish a numbered message with these fields, such as ``channel``, and with a file in it."""
+        kind: dict[str, object] = {} if data is None else {"type": "binary"}
+        return client.publish(self.numbered(client.name, **kind, **fields), data)
+
+    def send_file(self, client: SimulatedWebSocketClient, content: bytes, **fields: object) -> SimulatedUpload:
+        """Let a client send a file in chunks; it is published in a numbered message with these fields."""
+        return client.send_file(self.numbered(client.name, type="binary", **fields), content)
 
     # Time
 
@@ -326,5 +341,8 @@ def _memory(config: ServerConfig) -> float:
     router = config.node.router
     namespaces = (*router.namespaces.namespaces, router.namespaces.default)
     history = max(each.history_ttl + each.presence_grace for each in namespaces)
+    files = config.node.files
+    # What has come of a file is remembered for as long as it was waited for; in the end its channel is new.
+    uploads = 0.0 if files is None else 2 * files.resume_timeout
     # A channel whose time comes while it can still replay something waits for as long again.
-    return max(history + 2 * router.idle_timeout, router.idempotency_window)
+    return uploads + max(history + 2 * router.idle_timeout, router.idempotency_window)

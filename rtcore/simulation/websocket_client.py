@@ -34,6 +34,7 @@ from rtcore.client import (
     RejoinRefused,
     Request,
     Send,
+    SendBytes,
     SendText,
 )
 from rtcore.messages import Message
@@ -44,6 +45,7 @@ from .client import SimulatedClient
 from .invariants.ledger import number_of
 from .network import Network
 from .observer import Observer
+from .sending import Sending, SimulatedUpload
 from .server import SimulatedServer
 from .websocket_link import WebSocketLink
 from .world import World
@@ -77,6 +79,7 @@ class SimulatedWebSocketClient(SimulatedClient):
         servers: Where it may connect.
         observer: Who is told what happens.
         given: The channels that its URL names, which the server joins by itself.
+        base64: Whether it wants to get files as text.
         wallet: Its tokens; ``None`` for a client that says whom it is, and has nothing to show.
         config: Limits and times of the client.
         websocket: Those of its WebSockets.
@@ -84,6 +87,7 @@ class SimulatedWebSocketClient(SimulatedClient):
 
     Attributes:
         machine: The machine.
+        sending: The files that it sends in chunks.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class SimulatedWebSocketClient(SimulatedClient):
         servers: Sequence[SimulatedServer],
         observer: Observer,
         given: Sequence[str] = (),
+        base64: bool = False,
         wallet: Wallet | None = None,
         config: ClientConfig | None = None,
         websocket: WebSocketConfig | None = None,
@@ -106,6 +111,8 @@ class SimulatedWebSocketClient(SimulatedClient):
         self.machine = Client(config or ClientConfig(), random=world.choices.random, session=session)
         self.websocket = websocket or WebSocketConfig()
         self._wallet = wallet
+        self.sending = Sending(self)
+        self.hears_text = base64
         self._given = dict.fromkeys(given)
         # Those of them to which the present server has not joined it, or from which it has taken it.
         self._denied: dict[str, None] = {}
@@ -155,7 +162,12 @@ class SimulatedWebSocketClient(SimulatedClient):
     @property
     def busy(self) -> bool:
         """Whether something that its user has asked for has no outcome yet."""
-        return bool(self._calls)
+        return bool(self._calls or self.sending.uploads)
+
+    @property
+    def uploads(self) -> list[SimulatedUpload]:
+        """The files that it is sending in chunks."""
+        return self.sending.uploads
 
     def connect(self) -> None:
         """See `SimulatedClient`."""
@@ -183,10 +195,10 @@ class SimulatedWebSocketClient(SimulatedClient):
             self._left[channel] = None
         return self.call(Leave(channel))
 
-    def publish(self, message: Mapping[str, object]) -> Call:
-        """Publish a message, which has a ``channel`` or a ``recipient_id``."""
-        self.observer.client_publishes(self, {**message})
-        return self.call(Publish(message))
+    def publish(self, message: Mapping[str, object], data: bytes | None = None) -> Call:
+        """Publish a message, which has a ``channel`` or a ``recipient_id``, with a file in it where there is `data`."""
+        self.observer.client_publishes(self, {**message}, data)
+        return self.call(Publish(message, data))
 
     def publish_twice(self, message: Mapping[str, object]) -> Call:
         """Publish a message as by a double click: at once again, under the same id.
@@ -198,6 +210,10 @@ class SimulatedWebSocketClient(SimulatedClient):
         self._clicks[call.id] = number_of(message)
         self.perform(self.machine.send(Send({**message, "id": call.id}), now=self.now()))
         return call
+
+    def send_file(self, message: Mapping[str, object], content: bytes) -> SimulatedUpload:
+        """Send a file in chunks, of which a message is published with these fields when it is whole."""
+        return self.sending.begin({**message}, content)
 
     def request(self, name: str, **data: object) -> Call:
         """Give the server any command."""
@@ -220,7 +236,8 @@ class SimulatedWebSocketClient(SimulatedClient):
 
     def next_timeout(self) -> float | None:
         """See `Machine.next_timeout`."""
-        earliest = self.machine.next_timeout()
+        due = (self.machine.next_timeout(), self.sending.next_timeout())
+        earliest = min((at for at in due if at is not None), default=None)
         for link in self._links:
             at = link.next_timeout()
             if at is not None and (earliest is None or at < earliest):
@@ -240,6 +257,9 @@ class SimulatedWebSocketClient(SimulatedClient):
             at = self.machine.next_timeout()
             if at is not None and at <= now:
                 raise self.world.fail("no_deadline_in_the_past", f"{self.name} has one at {at}, and it is {now}")
+        at = self.sending.next_timeout()
+        if at is not None and at <= now:
+            self.sending.handle_timeout(now)
 
     # What its connections tell
 
@@ -252,13 +272,17 @@ class SimulatedWebSocketClient(SimulatedClient):
         if link is self._link:
             self.perform(self.machine.receive_activity(now=self.now()))
 
-    def received(self, link: WebSocketLink, text: str) -> None:
-        """A message has come."""
-        if link is self._link:
-            self.note("<-", text)
-            if self._given and text.startswith('{"type":"connected"'):
-                self._enter(msgspec.json.decode(text)["channels"])
-            self.perform(self.machine.receive_text(text, now=self.now()))
+    def received(self, link: WebSocketLink, message: str | bytes) -> None:
+        """A message has come: a text, or the payload of a binary frame."""
+        if link is not self._link:
+            return
+        self.note("<-", message)
+        if isinstance(message, bytes):
+            self.perform(self.machine.receive_bytes(message, now=self.now()))
+            return
+        if self._given and message.startswith('{"type":"connected"'):
+            self._enter(msgspec.json.decode(message)["channels"])
+        self.perform(self.machine.receive_text(message, now=self.now()))
 
     def lost(self, link: WebSocketLink, code: int | None, reason: str) -> None:
         """A connection has ended, or an attempt has failed."""
@@ -273,8 +297,15 @@ class SimulatedWebSocketClient(SimulatedClient):
 
     # Inside
 
+    def send_bytes(self, payload: bytes) -> None:
+        """Send a binary frame on the present connection."""
+        assert self._link is not None, "it says something only while it has a connection"
+        self.note("->", payload)
+        self._link.send(payload)
+
     def perform(self, effects: Sequence[Effect]) -> None:
         """Carry out effects of the machine, in order."""
+        is_new = False
         for effect in effects:
             match effect:
                 case SendText(text=text):
@@ -282,6 +313,10 @@ class SimulatedWebSocketClient(SimulatedClient):
                     self.note("->", text)
                     self.observer.client_says(self, text)
                     self._link.send(text)
+                case SendBytes(payload=payload):
+                    self.send_bytes(payload)
+                case MessageReceived(message=message) if message["type"] == "upload":
+                    self.sending.hear(message)
                 case MessageReceived(message=message):
                     self._hear_of_click(message)
                     self.hear(message)
@@ -302,6 +337,7 @@ class SimulatedWebSocketClient(SimulatedClient):
                     self.reconnects += effect.reconnected
                     self.note("is", effect.connection_id)
                     self.observer.client_connected(self, effect.connection_id, resumes=self._resumes)
+                    is_new = True
                 case Rejoined(channel=channel, data=data):
                     assert isinstance(data, dict), "the server says where the channel stands"
                     self.observer.client_joined(self, channel, data, again=True)
@@ -321,8 +357,11 @@ class SimulatedWebSocketClient(SimulatedClient):
                     self.note("ends", effect)
                     if self._calls:
                         raise self.world.fail("outcomes", f"{self.name} has ended with {list(self._calls)} open")
+                    self.sending.end()
                 case _:
                     assert_never(effect)
+        if is_new and self.connected:
+            self.sending.connected()
         self.rekey()
 
     def _open(self, last_event_id: str | None) -> None:
@@ -333,6 +372,8 @@ class SimulatedWebSocketClient(SimulatedClient):
                 query.append(("token", token))
         elif self.user_id is not None:
             query.append(("user_id", self.user_id))
+        if self.hears_text:
+            query.append(("binary", "base64"))
         if last_event_id is not None:
             query.append(("last_event_id", last_event_id))
         server = self.choose_server()
@@ -397,7 +438,9 @@ class SimulatedWebSocketClient(SimulatedClient):
                         self.observer.client_published(self, number, outcome.data)
                     else:
                         self.observer.client_refused(self, number, outcome.code)
-            case Leave() | Request():
+            case Request():
+                self.sending.told(token, outcome)
+            case Leave():
                 pass
             case _:
                 assert_never(call.command)
@@ -412,4 +455,5 @@ class SimulatedWebSocketClient(SimulatedClient):
     def _disconnected(self) -> None:
         if self.connection_id is not None:
             self.connection_id = None
+            self.sending.lost()
             self.observer.client_disconnected(self)

@@ -14,6 +14,7 @@ from rtcore.websocket import (
     Opened,
     PongReceived,
     Rejected,
+    SendBytes,
     SendText,
     TextReceived,
     WebSocket,
@@ -53,10 +54,14 @@ class WebSocketLink(SocketHandler):
         self._refusal: tuple[int | None, str] | None = None
         self._socket = client.network.connect(client, server, self)
 
-    def send(self, text: str) -> None:
-        """Send a message; on a connection that the server is closing it is lost, as if written a moment before."""
+    def send(self, message: str | bytes) -> None:
+        """Send a text, or the payload of a binary frame.
+
+        On a connection that the server is closing it is lost, as if written a moment before.
+        """
         if self._machine is not None and self._machine.state is WebSocketState.OPEN:
-            self._perform(self._machine.send(SendText(text), now=self._client.now()))
+            command = SendText(message) if isinstance(message, str) else SendBytes(message)
+            self._perform(self._machine.send(command, now=self._client.now()))
 
     def drop(self, code: int, reason: str) -> None:
         """Close the connection, or give the attempt up."""
@@ -127,8 +132,8 @@ class WebSocketLink(SocketHandler):
     def _perform(self, effects: Sequence[WebSocketEffect]) -> None:
         for effect in effects:
             match effect:
-                case TextReceived(text=text):
-                    self._client.received(self, text)
+                case TextReceived(text=message) | BytesReceived(data=message):
+                    self._client.received(self, message)
                 case Write(data=data):
                     self._write(data)
                 case Opened():
@@ -138,7 +143,7 @@ class WebSocketLink(SocketHandler):
                     self._refusal = (_CODES.get(status, CloseCode.PROTOCOL_ERROR), f"status {status}")
                 case Closed():
                     self._closed = effect
-                case BytesReceived() | HandshakeRequested() | PongReceived():
+                case HandshakeRequested() | PongReceived():
                     # Nobody is told; and only servers are asked.
                     pass
                 case _:

@@ -29,11 +29,15 @@ class FileConfig:
         head_size: How many bytes of the beginning that needs.
         chunk_size: The bytes in one chunk; the last one of a file may have fewer.
         window: The bytes of one file that may be under way, sent and not stored.
-        max_uploads: How many files come in at a time, those whose sender is away included. With `window` it bounds the
-            memory that they take.
+        max_uploads: How many files come in at a time, those whose sender is away included: where there is no room for
+            one more, the one whose sender is away for longest makes it. With `window` it bounds the memory that they
+            take.
         max_uploads_per_connection: How many of them on one connection.
+        max_outcomes: Of how many complete files it is remembered what has become of them; beyond it the oldest is
+            forgotten.
         resume_timeout: Seconds for which a file whose sender is away, and what has become of one that is complete, are
             remembered.
+        idle_timeout: Seconds for which a sender that is there may send nothing of a file, although it could.
     """
 
     max_binary_size: int = attrs.field(default=2**20, validator=[instance_of(int), gt(0)])
@@ -45,4 +49,6 @@ class FileConfig:
     window: int = attrs.field(default=2**19, validator=[instance_of(int), gt(0)])
     max_uploads: int = attrs.field(default=128, validator=[instance_of(int), gt(0)])
     max_uploads_per_connection: int = attrs.field(default=8, validator=[instance_of(int), gt(0)])
+    max_outcomes: int = attrs.field(default=10_000, validator=[instance_of(int), gt(0)])
     resume_timeout: float = attrs.field(default=600.0, validator=ge(0))
+    idle_timeout: float = attrs.field(default=600.0, validator=gt(0))

@@ -17,6 +17,7 @@ class WebSocketConfig:
 
     Attributes:
         max_message_size: Bytes of payload that a received message may have; more is a fault, 1009.
+        max_binary_size: Bytes of payload, likewise, where the message is binary; ``None`` for as many as of text.
         max_frame_size: Bytes of payload that a received frame may have, ``None`` for as many as a message.
         max_handshake_size: Bytes that the peer's half of the handshake may have, 16 KiB as in h11.
         ping_interval: Seconds of silence after which the peer is pinged; ``None`` for never.
@@ -33,6 +34,7 @@ class WebSocketConfig:
     """
 
     max_message_size: int = 2**20
+    max_binary_size: int | None = None
     max_frame_size: int | None = None
     max_handshake_size: int = 16384
     ping_interval: float | None = 30.0
@@ -46,6 +48,7 @@ class WebSocketConfig:
         """Refuse what is not positive."""
         for name in (
             "max_message_size",
+            "max_binary_size",
             "max_frame_size",
             "max_handshake_size",
             "ping_interval",

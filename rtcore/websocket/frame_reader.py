@@ -101,6 +101,8 @@ class FrameReader:
         "_key",
         "_left",
         "_mask_bit",
+        "_max_binary",
+        "_max_binary_frame",
         "_max_frame",
         "_max_message",
         "_message",
@@ -109,17 +111,27 @@ class FrameReader:
         "controls",
     )
 
-    def __init__(self, *, masked: bool, max_message_size: int, max_frame_size: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        masked: bool,
+        max_message_size: int,
+        max_binary_size: int | None = None,
+        max_frame_size: int | None = None,
+    ) -> None:
         """Start between frames.
 
         Args:
             masked: Whether the peer must mask: true on a server, false on a client.
             max_message_size: Bytes of payload that a message may have.
+            max_binary_size: The same for a message that is binary; ``None`` for as many.
             max_frame_size: Bytes of payload that one data frame may have; ``None`` for no limit but the message's.
         """
         self._mask_bit = 0x80 if masked else 0
         self._max_message = max_message_size
+        self._max_binary = max_message_size if max_binary_size is None else max_binary_size
         self._max_frame = max_message_size if max_frame_size is None else min(max_frame_size, max_message_size)
+        self._max_binary_frame = self._max_binary if max_frame_size is None else min(max_frame_size, self._max_binary)
         self._pending = b""  # the start of a header or of a control frame, under 140 bytes
         self._opcode = 0  # of the message in hand
         self._message = bytearray()
@@ -228,11 +240,8 @@ class FrameReader:
         # MUST be 0" (section 5.2)
         if (second & 0x7F == 126 and length < 126) or (second & 0x7F == 127 and not 65535 < length < 1 << 63):
             return self._fault(CloseCode.PROTOCOL_ERROR, "the length is badly encoded", data, position, events)
-        if opcode < Opcode.CLOSE and (length > self._max_frame or len(self._message) + length > self._max_message):
-            message = f"a message of more than {self._max_message} bytes"
-            if length > self._max_frame < self._max_message:
-                message = f"a frame of more than {self._max_frame} bytes"
-            return self._fault(CloseCode.MESSAGE_TOO_BIG, message, data, position, events)
+        if opcode < Opcode.CLOSE and (too_big := self._size_fault(opcode or self._opcode, length)) is not None:
+            return self._fault(CloseCode.MESSAGE_TOO_BIG, too_big, data, position, events)
         if start > len(data):
             return position
         if opcode >= Opcode.CLOSE:
@@ -265,6 +274,17 @@ class FrameReader:
         # sends to the client" (section 5.1)
         if second & 0x80 != self._mask_bit:
             return "a frame is not masked" if self._mask_bit else "a frame is masked"
+        return None
+
+    def _size_fault(self, opcode: int, length: int) -> str | None:
+        if opcode == Opcode.BINARY:
+            max_frame, max_message = self._max_binary_frame, self._max_binary
+        else:
+            max_frame, max_message = self._max_frame, self._max_message
+        if length > max_frame < max_message:
+            return f"a frame of more than {max_frame} bytes"
+        if length > max_frame or len(self._message) + length > max_message:
+            return f"a message of more than {max_message} bytes"
         return None
 
     def _payload(self, data: bytes, position: int, events: list[FrameEvent]) -> int:

@@ -406,6 +406,7 @@ class WebSocket:
         self._reader = FrameReader(
             masked=self._server,
             max_message_size=self._config.max_message_size,
+            max_binary_size=self._config.max_binary_size,
             max_frame_size=self._config.max_frame_size,
         )
         self._heard_at = now

@@ -17,7 +17,10 @@ from rtcore.router import Command, Deliver, Effect, Joined, Recovered, Request, 
 from rtcore.session import Transport
 
 STAMP = 1_700_000_000_000
-NAMED = {"connected", "response", "error", "heartbeat", "disconnect", "user_joined", "user_left", "gap", "unsubscribed"}
+NAMED = {
+    *("connected", "response", "error", "heartbeat", "disconnect", "user_joined", "user_left", "gap", "unsubscribed"),
+    "upload",
+}
 
 
 def encoded(message: Message, id: str | None = None) -> Encoded:

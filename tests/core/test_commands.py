@@ -17,7 +17,7 @@ from rtcore.router import Refused, Request, Since, Subscribe, Unsubscribe
 REQUEST = Request("c1", "7")
 COMMANDS = (
     "ping, join_channel, leave_channel, history, presence, get_connection_stats, get_active_users, "
-    "create_room, join_room, leave_room, get_rooms, refresh_token"
+    "create_room, join_room, leave_room, get_rooms, begin_upload, cancel_upload, refresh_token"
 )
 OF_A_CHANNEL = ["join_channel", "leave_channel", "history", "presence"]
 

@@ -20,8 +20,10 @@ KEY = b"\x37\xfa\x21\x3d"
 LIMIT = 1000
 
 
-def reader(*, masked: bool = True, limit: int = LIMIT, frame_limit: int | None = None) -> FrameReader:
-    return FrameReader(masked=masked, max_message_size=limit, max_frame_size=frame_limit)
+def reader(
+    *, masked: bool = True, limit: int = LIMIT, binary_limit: int | None = None, frame_limit: int | None = None
+) -> FrameReader:
+    return FrameReader(masked=masked, max_message_size=limit, max_binary_size=binary_limit, max_frame_size=frame_limit)
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
@@ -218,6 +220,33 @@ def test_frame_limit() -> None:
 
 def test_frame_limit_is_no_more_than_the_message_s() -> None:
     assert reader(limit=10, frame_limit=20).receive_data(frame(2, bytes(11))) == [
+        FrameFault(1009, "a message of more than 10 bytes")
+    ]
+
+
+@pytest.mark.parametrize("text", [10, 1000])
+@pytest.mark.parametrize("size", [1, 10**6])
+def test_the_limit_of_binary_messages(text: int, size: int) -> None:
+    """It is its own, larger or smaller than that of text, in fragments too; and text comes and goes as before."""
+    whole = frame(2, bytes(100))
+    parts = frame(2, bytes(50), fin=False) + frame(9) + frame(0, bytes(50))
+    expected: list[FrameEvent] = [BytesReceived(bytes(100)), PingReceived(b""), BytesReceived(bytes(100))]
+    source = reader(limit=text, binary_limit=100)
+    assert read(source, pieces(whole + parts + frame(1, b"x" * 10), size)) == [*expected, TextReceived("x" * 10)]
+    fault = FrameFault(1009, "a message of more than 100 bytes")
+    for too_big in (frame(2, bytes(101)), frame(2, bytes(50), fin=False) + frame(0, bytes(51))):
+        assert read(reader(limit=text, binary_limit=100), pieces(too_big, size)) == [fault]
+    for too_big in (frame(1, b"x" * (text + 1)), frame(1, b"x" * text, fin=False) + frame(0, b"x")):
+        assert read(reader(limit=text, binary_limit=100), pieces(too_big, size)) == [
+            FrameFault(1009, f"a message of more than {text} bytes")
+        ]
+
+
+def test_frame_limit_of_binary_messages() -> None:
+    source = reader(limit=10, binary_limit=100, frame_limit=20)
+    assert source.receive_data(frame(2, bytes(20))) == [BytesReceived(bytes(20))]
+    assert source.receive_data(frame(2, bytes(21))) == [FrameFault(1009, "a frame of more than 20 bytes")]
+    assert reader(limit=100, binary_limit=10, frame_limit=20).receive_data(frame(2, bytes(11))) == [
         FrameFault(1009, "a message of more than 10 bytes")
     ]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rtcore.encoded import Encoded, Source
 from rtcore.errors import LocalProtocolError, Refusal
 from rtcore.event_stream import EventStreamParser
+from rtcore.json_values import decode_value
 from rtcore.messages import (
     RESERVED_EVENTS,
     RESERVED_TYPES,
@@ -21,7 +22,6 @@ from rtcore.messages import (
     check,
     check_channel,
     cursor,
-    decode_value,
     encode,
     normalize_user_id,
     parse,

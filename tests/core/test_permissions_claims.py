@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rtcore.errors import Refusal
-from rtcore.messages import decode_value, encode
+from rtcore.json_values import decode_value
+from rtcore.messages import encode
 from rtcore.permissions import Action, Credential, Grant, Identity, Role, Scope, decide, identity_of
 
 ROLES = {

@@ -145,6 +145,7 @@ def test_misuse_in_other_states(command: WebSocketCommand) -> None:
     "changed",
     [
         {"max_message_size": 0},
+        {"max_binary_size": 0},
         {"max_frame_size": -1},
         {"max_handshake_size": 0},
         {"ping_interval": 0.0},
@@ -203,6 +204,13 @@ def test_client_after_a_fault_waits_for_the_server_to_go() -> None:
 def test_frame_limit() -> None:
     machine = server(WebSocketConfig(max_frame_size=10))
     message = "a frame of more than 10 bytes"
+    assert machine.receive_data(masked(Opcode.TEXT, bytes(11)), now=0.0) == [Write(encode_close(1009, message))]
+
+
+def test_binary_limit() -> None:
+    machine = server(WebSocketConfig(max_message_size=10, max_binary_size=100))
+    assert machine.receive_data(masked(Opcode.BINARY, bytes(100)), now=0.0) == [BytesReceived(bytes(100))]
+    message = "a message of more than 10 bytes"
     assert machine.receive_data(masked(Opcode.TEXT, bytes(11)), now=0.0) == [Write(encode_close(1009, message))]
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from rtcore.backlog import Backlog
 from rtcore.channels import Channel
-from rtcore.client import Answered, Client, Refused
-from rtcore.client.outbox import Kind
+from rtcore.client import Answered, Refused
+from rtcore.client.outbox import Kind, Outbox
 from rtcore.client.positions import Position, Positions, Verdict
 from rtcore.encoded import Encoded
 from rtcore.history import History, Publication
@@ -84,7 +84,7 @@ def live_is_delivered_before_replay(patch: pytest.MonkeyPatch) -> None:
             replay = [each for each in effects if isinstance(each, Deliver) and each.connections == only]
             held.setdefault(id(self), []).extend(replay)
             return [each for each in effects if each not in replay]
-        return effects + held.pop(id(self), [])
+        return effects[:-1] + held.pop(id(self), []) + effects[-1:]
 
     patch.setattr(Router, "send", late)
 
@@ -343,30 +343,30 @@ def window_holds_nothing(patch: pytest.MonkeyPatch) -> None:
 
 @bug
 def client_calls_a_lost_publication_published(patch: pytest.MonkeyPatch) -> None:
-    again = Client._publish_again
+    again = Outbox.publish_again
 
-    def cheerful(self: Client, known: bool, now: float) -> list[Any]:
+    def cheerful(self: Outbox, **how: Any) -> list[Any]:
         where = {"channel": "chat:1", "epoch": "?", "offset": 1}
-        return [Answered(each.id, where) if isinstance(each, Refused) else each for each in again(self, known, now)]
+        return [Answered(each.id, where) if isinstance(each, Refused) else each for each in again(self, **how)]
 
-    patch.setattr(Client, "_publish_again", cheerful)
+    patch.setattr(Outbox, "publish_again", cheerful)
 
 
 @bug
 def client_sends_again_whatever_the_server_knows(patch: pytest.MonkeyPatch) -> None:
-    again = Client._publish_again
-    patch.setattr(Client, "_publish_again", lambda self, known, now: again(self, True, now))
+    again = Outbox.publish_again
+    patch.setattr(Outbox, "publish_again", lambda self, *, known, now: again(self, known=True, now=now))
 
 
 @bug
 def client_forgets_what_was_not_acknowledged(patch: pytest.MonkeyPatch) -> None:
-    def forgetting(self: Client, known: bool, now: float) -> list[Any]:
-        for token, pending in self._outbox.under_way():
+    def forgetting(self: Outbox, **how: Any) -> list[Any]:
+        for token, pending in self.under_way():
             if pending.kind is Kind.PUBLISH:
-                self._outbox.forget(token)
+                self.forget(token)
         return []
 
-    patch.setattr(Client, "_publish_again", forgetting)
+    patch.setattr(Outbox, "publish_again", forgetting)
 
 
 # Rate limits

@@ -16,6 +16,7 @@ from rtcore.errors import Refusal
 from rtcore.namespaces import Access
 from rtcore.node import Close, Consult, Node
 from rtcore.node import machine as node_machine
+from rtcore.node import rights as node_rights
 from rtcore.node.arrivals import Arrivals
 from rtcore.permissions import Action, Credential, Identity, Revocations, Scope, decision
 from rtcore.router import Deliver, Roster, Router, Subscribe
@@ -203,19 +204,19 @@ def what_is_verified_after_a_revocation_counts(patch: pytest.MonkeyPatch) -> Non
         expired = identity.grant.expires_at <= moment["timestamp"] / 1000
         return Refusal("token_expired", "") if expired else identity.grant
 
-    patch.setattr(node_machine, "check_renewal", trusting)
+    patch.setattr(node_rights, "check_renewal", trusting)
 
 
 @bug
 def the_token_of_another_user_will_do(patch: pytest.MonkeyPatch) -> None:
-    check = node_machine.check_renewal
+    check = node_rights.check_renewal
 
     def careless(session: Any, identity: Any, *args: Any, **moment: Any) -> Any:
         if isinstance(identity, Identity):
             identity = attrs.evolve(identity, user_id=session.user_id)
         return check(session, identity, *args, **moment)
 
-    patch.setattr(node_machine, "check_renewal", careless)
+    patch.setattr(node_rights, "check_renewal", careless)
 
 
 @bug
@@ -232,12 +233,12 @@ def a_token_that_is_not_genuine_ends_the_connection(patch: pytest.MonkeyPatch) -
 
 @bug
 def who_goes_on_is_told_the_time_of_the_token_before(patch: pytest.MonkeyPatch) -> None:
-    renewed_data = node_machine.renewed_data
+    renewed_data = node_rights.renewed_data
 
     def stale(session: Session, *, now: float) -> dict[str, Any]:
         return {**renewed_data(session, now=now), "expires_in": 1.0}
 
-    patch.setattr(node_machine, "renewed_data", stale)
+    patch.setattr(node_rights, "renewed_data", stale)
 
 
 # History

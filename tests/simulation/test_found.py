@@ -41,11 +41,24 @@ FOUND_WITH_RIGHTS = [
 ]
 
 
+FOUND_WITH_FILES = [
+    # A server had forgotten a file that it had published, began it anew, and knew it when it was asked once more.
+    (79, True),
+    # What was asked on the old connection came when the file had come on the new one, and the rest was told there.
+    (77, False),
+]
+
+
 @pytest.mark.parametrize("seed", FOUND)
 def test_found(seed: int) -> None:
-    run(seed, rights=False)
+    run(seed, rights=False, files=False)
 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_RIGHTS)
 def test_found_with_rights(seed: int) -> None:
-    run(seed, rights=True)
+    run(seed, rights=True, files=False)
+
+
+@pytest.mark.parametrize(("seed", "rights"), FOUND_WITH_FILES)
+def test_found_with_files(seed: int, rights: bool) -> None:
+    run(seed, rights=rights, files=True)

@@ -11,7 +11,7 @@ from rtcore.encoded import Encoded, Source
 from rtcore.messages import Message, encode
 from rtcore.namespaces import Namespace, Namespaces, SlowConsumer
 from rtcore.node import NodeConfig
-from rtcore.permissions import Grant, Revocation, Scope
+from rtcore.permissions import Action, Grant, Revocation, Scope
 from rtcore.router import RouterConfig
 from rtcore.simulation import ServerConfig, SimulatedWebSocketClient
 from rtcore.simulation.invariants import Rights
@@ -162,8 +162,8 @@ def test_a_publication_may_be_acknowledged_again_later() -> None:
 
 def test_what_somebody_says_to_themselves_is_theirs_to_say() -> None:
     place = Watched(attrs.evolve(CHAT, publish=Scope((), exclusive=True)))
-    place.rights._check_publisher(place.connection_id, f"$connection:{place.connection_id}", "it")
-    place.rights._check_publisher(None, "chat", "it")
+    place.rights._check_publisher(place.connection_id, f"$connection:{place.connection_id}", "it", (Action.PUBLISH,))
+    place.rights._check_publisher(None, "chat", "it", (Action.PUBLISH,))
 
 
 # What is answered

@@ -49,6 +49,7 @@ def test_everything_happens(reports: list[Report]) -> None:
         "presence_denied",
         "publish_denied",
         "subscribe_denied",
+        "upload_denied",
     }
     assert sum(report.removed for report in reports) > 10
     assert sum(report.renewed for report in reports) > 50

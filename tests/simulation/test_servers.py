@@ -285,14 +285,17 @@ def test_who_is_thrown_out_and_closes_at_once_is_ended_once() -> None:
     assert end.told[-1] == "eof"
 
 
-def test_pongs_and_bytes_are_nothing_to_the_node() -> None:
+def test_pongs_are_nothing_to_the_node_and_bytes_are_a_file_or_refused() -> None:
     simulation, server = calm()
     _, socket = connect(simulation, server, upgrade(simulation))
     before = len(simulation.world.trace)
-    socket.write(b"\x8a\x80\x00\x00\x00\x00" + b"\x82\x81\x00\x00\x00\x00x")
+    socket.write(b"\x8a\x80\x00\x00\x00\x00")
+    simulation.run_for(0.1)
+    assert len(simulation.world.trace) == before
+    socket.write(b"\x82\x81\x00\x00\x00\x00x")
     simulation.run_for(0.1)
     assert len(server.connections) == 1
-    assert len(simulation.world.trace) == before
+    assert len(simulation.world.trace) == before + 1
 
 
 # Who reads slowly

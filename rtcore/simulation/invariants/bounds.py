@@ -32,12 +32,12 @@ class Bounds(Invariant):
         """See `Invariant`."""
         for server in self.simulation.servers:
             config = server.config
+            files = config.node.files
+            # The last one may be larger than there is room for.
+            message_size = config.node.max_message_size + (0 if files is None else files.max_binary_size)
             for connection in server.connections.values():
                 backlog = connection.backlog
-                if backlog and (
-                    len(backlog) > config.max_waiting
-                    or backlog.bytes > config.max_backlog + config.node.max_message_size
-                ):
+                if backlog and (len(backlog) > config.max_waiting or backlog.bytes > config.max_backlog + message_size):
                     raise self.broken(
                         f"{len(backlog)} messages of {backlog.bytes} bytes wait for {connection.connection_id}"
                     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import msgspec
 
+from rtcore.channels import user_channel
 from rtcore.encoded import Encoded
 from rtcore.messages import Message
 from rtcore.namespaces import Namespace
@@ -16,6 +17,8 @@ from rtcore.router import Published
 from .invariant import Invariant
 
 if TYPE_CHECKING:
+    from rtcore.simulation.client import SimulatedClient
+    from rtcore.simulation.sending import SimulatedUpload
     from rtcore.simulation.server import SimulatedServer
 
 __all__ = ["Ledger", "Line", "Publication", "number_of"]
@@ -109,7 +112,7 @@ class Ledger(Invariant):
         publications: By epoch and offset.
         by_number: By the number that the publisher gave.
         life_of: The life of the server that has a connection, by its id.
-        bytes: Of JSON that was delivered for the first time, in each life.
+        bytes: Of what was delivered for the first time, in each life.
     """
 
     name = "one_publication_for_each_number"
@@ -123,6 +126,8 @@ class Ledger(Invariant):
         self._first: dict[str, Publication] = {}
         # What connections have asked to publish, by connection and id.
         self._asked: dict[tuple[str, object], Message] = {}
+        # What is published once a file is whole that comes in chunks, by the id under which it is sent.
+        self._sent: dict[object, Message] = {}
 
     def line(self, server: SimulatedServer, channel: str, life: str | None = None) -> Line:
         """Return the line of a channel in a life of a server, the present one if not named."""
@@ -158,6 +163,10 @@ class Ledger(Invariant):
         """See `Observer`."""
         self.life_of[connection_id] = server.life
 
+    def client_sends_file(self, client: SimulatedClient, upload: SimulatedUpload) -> None:
+        """See `Observer`."""
+        self._sent[upload.machine.upload_id] = upload.message
+
     def server_received(self, server: SimulatedServer, connection_id: str, text: str) -> None:
         """See `Observer`."""
         message = _decode(text)
@@ -189,9 +198,15 @@ class Ledger(Invariant):
             if asked is not None:
                 data = response["data"]
                 self._record(server, data["channel"], data["epoch"], data["offset"], asked)
+        elif message.json.startswith(b'{"type":"upload"'):
+            news = _decode(message.json)
+            if "file" in news:
+                file, sent = news["file"], self._sent[news["upload_id"]]
+                channel = str(sent["channel"]) if "channel" in sent else user_channel(str(sent["recipient_id"]))
+                self._record(server, channel, file["epoch"], file["offset"], sent)
 
     def _count(self, server: SimulatedServer, message: Encoded) -> None:
-        self.bytes[server.life] = self.bytes.get(server.life, 0) + len(message.json)
+        self.bytes[server.life] = self.bytes.get(server.life, 0) + message.size
 
     def _record(self, server: SimulatedServer, channel: str, epoch: str, offset: int, message: Message) -> Publication:
         known = self.publications.get((epoch, offset))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Publishing"]
 
 # Of what may have been published or not.
-_UNCERTAIN: Final = ("connection_lost", "timeout")
+_UNCERTAIN: Final = ("cancelled_late", "connection_lost", "ended", "timeout")
 
 
 class Publishing(Invariant):
@@ -44,7 +44,7 @@ class Publishing(Invariant):
         # How often each client has published each number.
         self._publishers: dict[int, dict[str, int]] = {}
 
-    def client_publishes(self, client: SimulatedClient, message: Message) -> None:
+    def client_publishes(self, client: SimulatedClient, message: Message, data: bytes | None = None) -> None:
         """See `Observer`."""
         number = number_of(message)
         if number is not None:

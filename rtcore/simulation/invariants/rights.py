@@ -26,15 +26,26 @@ __all__ = ["Rights"]
 
 _decode = msgspec.json.Decoder().decode
 
-_ACTIONS: Final = {
-    "join_channel": Action.SUBSCRIBE,
-    "history": Action.HISTORY,
-    "presence": Action.PRESENCE,
-    "get_active_users": Action.ADMINISTER,
-    "get_connection_stats": Action.ADMINISTER,
+_SENDING: Final = (Action.PUBLISH, Action.UPLOAD)
+_ACTIONS: Final[dict[str, tuple[Action, ...]]] = {
+    "join_channel": (Action.SUBSCRIBE,),
+    "history": (Action.HISTORY,),
+    "presence": (Action.PRESENCE,),
+    "begin_upload": _SENDING,
+    "get_active_users": (Action.ADMINISTER,),
+    "get_connection_stats": (Action.ADMINISTER,),
 }
-# What may be said to anybody before it is looked at what they are allowed.
-_BEFORE: Final = ("rate_limited",)
+# What may be said to anybody before it is looked at what they are allowed: it is about what they send.
+_BEFORE: Final = (
+    *(
+        "rate_limited",
+        "binary_too_large",
+        "type_not_allowed",
+        "file_too_large",
+        "too_many_uploads",
+        "upload_superseded",
+    ),
+)
 # Clocks are told in milliseconds.
 _TICK: Final = 0.002
 
@@ -62,13 +73,21 @@ class _Held:
     refusal: str | None = None
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Asked:
-    """What a connection has asked for."""
+    """What a connection has asked for.
+
+    Attributes:
+        command: What.
+        actions: What it must be allowed for it.
+        channel: Where.
+        was_allowed: Whether it has been since: who goes on with a file is answered once what has come of it is stored.
+    """
 
     command: str
-    action: Action | None
+    actions: tuple[Action, ...]
     channel: str
+    was_allowed: bool = False
 
 
 class Rights(Invariant):
@@ -187,6 +206,9 @@ class Rights(Invariant):
         for channel in held.channels:
             if why := self._why_not(Action.SUBSCRIBE, held, channel):
                 raise self.broken(f"{connection_id} is in {channel}, and may not be: {why.value}; it was not told")
+        for (asker, _), asked in self._asked.items():
+            if asker == connection_id:
+                self._take_note(held, asked)
 
     def _refusal(self, held: _Held, identity: Identity | Refusal) -> str | None:
         """Return the code with which a token is to be refused, or ``None`` if it is good."""
@@ -233,11 +255,16 @@ class Rights(Invariant):
         id, command = message.get("id"), str(message.get("command", ""))
         if command:
             data = message.get("data") or {}
-            asked = _Asked(command, _ACTIONS.get(command), str(data.get("channel", "")))
+            asked = _Asked(command, _ACTIONS.get(command, ()), _target(data))
         else:
-            channel = message["channel"] if "channel" in message else f"$user:{message['recipient_id']}"
-            asked = _Asked("publish", Action.PUBLISH, channel)
+            actions = _SENDING if message["type"] == "binary" else (Action.PUBLISH,)
+            asked = _Asked("publish", actions, _target(message))
         self._asked[connection_id, id] = asked
+        self._take_note(self._there[connection_id], asked)
+
+    def _take_note(self, held: _Held, asked: _Asked) -> None:
+        if asked.command == "begin_upload":
+            asked.was_allowed |= not any(self._why_not(action, held, asked.channel) for action in asked.actions)
 
     # What they hear
 
@@ -259,8 +286,9 @@ class Rights(Invariant):
         if not source.presence:
             publication = self._ledger.publications[key]
             if is_new:
-                sender = _decode(message.json)["meta"]["sender"]["connection_id"]
-                self._check_publisher(sender, channel, str(publication))
+                content = _decode(message.json)
+                actions = _SENDING if content["type"] == "binary" else (Action.PUBLISH,)
+                self._check_publisher(content["meta"]["sender"]["connection_id"], channel, str(publication), actions)
             # What is kept for later joiners is theirs to hear.
             again = again and not publication.persistent
         for connection_id in receivers:
@@ -281,14 +309,14 @@ class Rights(Invariant):
         if self._is_revoked(held.server, held.user_id, held.grant):
             raise self.broken(f"{what}, and its token {held.grant.token_id} was revoked")
 
-    def _check_publisher(self, connection_id: str | None, channel: str, what: str) -> None:
+    def _check_publisher(self, connection_id: str | None, channel: str, what: str, actions: tuple[Action, ...]) -> None:
         """Fail if who has just published something may not."""
         if connection_id is None or channel == f"$connection:{connection_id}":
             return
         held = self._there[connection_id]
-        why = self._why_not(Action.PUBLISH, held, channel)
-        if why is not None:
-            raise self.broken(f"{what} is published by {connection_id}, who may not: {why.value}")
+        for action in actions:
+            if why := self._why_not(action, held, channel):
+                raise self.broken(f"{what} is published by {connection_id}, who may not: {why.value}")
         if _has_ended(held):
             raise self.broken(f"{what} is published by {connection_id}, whose time has ended at {held.ends_at}")
 
@@ -321,6 +349,12 @@ class Rights(Invariant):
                 raise self.broken(f"{connection_id} is taken out of {channel}, where it may be")
         elif kind == "gap" and message["reason"] == "presence_limit":
             self._check_roster(connection_id, held, str(message["channel"]), message)
+        elif kind == "upload" and "file" in message:
+            key = (str(message["file"]["epoch"]), int(message["file"]["offset"]))
+            if key not in self._seen:
+                self._seen[key] = server.node._router._numbering.seq
+                channel = self._ledger.publications[key].line.channel
+                self._check_publisher(connection_id, channel, f"{key}", _SENDING)
         elif kind == "disconnect" and message["code"] == CloseCode.UNAUTHORIZED:
             self.ended += 1
             if not _has_ended(held) and not self._is_revoked(server, held.user_id, held.grant):
@@ -338,32 +372,38 @@ class Rights(Invariant):
             key = (str(data["epoch"]), int(str(data["offset"])))
             if key not in self._seen:
                 self._seen[key] = held.server.node._router._numbering.seq
-                self._check_publisher(connection_id, str(data["channel"]), f"{key}")
-        elif asked.action is not None:
-            if why := self._why_not(asked.action, held, channel):
-                raise self.broken(f"{connection_id} is answered {asked.command} of {channel}, but {why.value}")
+                self._check_publisher(connection_id, str(data["channel"]), f"{key}", asked.actions)
+        elif asked.command == "begin_upload" and "file" in data:
+            # What has become of it is no secret to who has sent it.
+            pass
+        else:
+            for action in asked.actions:
+                if (why := self._why_not(action, held, channel)) and not asked.was_allowed:
+                    raise self.broken(f"{connection_id} is answered {asked.command} of {channel}, but {why.value}")
             if asked.command == "join_channel":
                 held.channels[channel] = None
                 self._check_roster(connection_id, held, channel, data.get("presence"))
 
     def _check_refusal(self, connection_id: str, held: _Held, asked: _Asked, error: Message) -> None:
-        code, text, action = str(error["code"]), str(error["message"]), asked.action
+        code, text = str(error["code"]), str(error["message"])
         if asked.command == "refresh_token":
             if code not in _BEFORE and code != held.refusal:
                 raise self.broken(f"{connection_id} cannot go on: {code}, but it is {held.refusal}")
             return
-        if action is None or code in _BEFORE or text == HOOK_DENIED:
+        if code in _BEFORE or text == HOOK_DENIED:
             return
-        denied = "admin_required" if action is Action.ADMINISTER else f"{action.value}_denied"
-        why = self._why_not(action, held, asked.channel)
-        if code == denied:
-            self.refused[code] = self.refused.get(code, 0) + 1
-            if why is None:
-                raise self.broken(f"{connection_id} is refused {asked.command} of {asked.channel} without reason")
-            first = self._texts.setdefault((action, why), text)
-            if text != first:
-                raise self.broken(f"{connection_id} is told {text!r} of {asked.channel}, and others {first!r}")
-        elif why is not None:
+        reasons = [(action, why) for action in asked.actions if (why := self._why_not(action, held, asked.channel))]
+        for action in asked.actions:
+            if code == ("admin_required" if action is Action.ADMINISTER else f"{action.value}_denied"):
+                self.refused[code] = self.refused.get(code, 0) + 1
+                why = dict(reasons).get(action)
+                if why is None:
+                    raise self.broken(f"{connection_id} is refused {asked.command} of {asked.channel} without reason")
+                first = self._texts.setdefault((action, why), text)
+                if text != first:
+                    raise self.broken(f"{connection_id} is told {text!r} of {asked.channel}, and others {first!r}")
+                return
+        if reasons:
             raise self.broken(f"{connection_id} may not {asked.command} {asked.channel}, and is told of {code}")
 
     def _check_roster(self, connection_id: str, held: _Held, channel: str, roster: object) -> None:
@@ -402,6 +442,10 @@ class Rights(Invariant):
             channel = str(_decode(text)["data"]["channel"])
             if (client.name, channel) in self._unwanted:
                 raise self.broken(f"{client} joins {channel}, of which it was taken out, and its user has not asked")
+
+
+def _target(data: Message) -> str:
+    return f"$user:{data['recipient_id']}" if "recipient_id" in data else str(data.get("channel", ""))
 
 
 def _end(server: SimulatedServer, grant: Grant) -> float | None:
