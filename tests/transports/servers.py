@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint
 from wsproto.utilities import generate_accept_token
 
 from rtcore import ClientConfig, EventSourceConfig, Message, NodeConfig, WebSocketConfig
-from rtcore_transports import ASGIApp, Driver, EndpointConfig, GateConfig, WSClient, serve
+from rtcore_transports import ASGIApp, Driver, EndpointConfig, Files, GateConfig, WSClient, serve
 
 __all__ = [
     "EAGER",
@@ -68,6 +68,7 @@ class Server:
         self.app: ASGIApp | None = None
         self.config = EndpointConfig(gate=GateConfig(allow_anonymous=True), sse_retry=1)
         self.node = NodeConfig()
+        self.files: Files | None = None
         self.driver = Driver()
         self.port = 0
         self._tasks = tasks
@@ -77,7 +78,7 @@ class Server:
     async def start(self) -> None:
         self._shutdown = anyio.Event()
         self._stopped = anyio.Event()
-        self.driver = Driver(self.node, gate=self.config.gate)
+        self.driver = Driver(self.node, files=self.files, gate=self.config.gate)
         _, self.port = await self._tasks.start(self._run)
 
     async def stop(self) -> None:

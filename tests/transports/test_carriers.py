@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import anyio
 import anyio.lowlevel
@@ -73,6 +74,26 @@ async def carrier(
 @pytest.fixture
 def peer(pair: tuple[socket.socket, socket.socket]) -> socket.socket:
     return pair[1]
+
+
+async def test_a_file_goes_behind_what_waits(
+    pair: tuple[socket.socket, socket.socket], tasks: TaskGroup, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"file" * 1000)
+    carrier = SocketCarrier(pair[0], tasks=tasks)
+    carrier.write(b"x" * MORE_THAN_FITS)
+    with path.open("rb") as file:
+
+        async def send() -> None:
+            assert await carrier.send_file(file.fileno(), 4, 10_000) == 3996
+            carrier.write(b"behind")
+
+        tasks.start_soon(send)
+        expected = b"x" * MORE_THAN_FITS + b"file" * 999 + b"behind"
+        assert await read(pair[1], len(expected)) == expected
+    carrier.abort()
+    assert await carrier.send_file(0, 0, 1) == 0
 
 
 async def read(peer: socket.socket, size: int) -> bytes:

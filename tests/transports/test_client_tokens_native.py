@@ -114,7 +114,7 @@ async def test_websocket_goes_on_beyond_its_token() -> None:
 
 
 async def test_websocket_comes_back_where_no_token_came_in_time() -> None:
-    async with opened(0.2) as place, WSClient(place.url(), token=place.office.issue, config=EAGER) as client:
+    async with opened(1.0) as place, WSClient(place.url(), token=place.office.issue, config=EAGER) as client:
         await client.subscribe_to_channel("room")
         place.office.closed = True
         place.publish(0)
@@ -165,7 +165,7 @@ async def test_http_has_the_same_tokens() -> None:
 
 
 async def test_event_stream_loses_nothing_as_tokens_expire() -> None:
-    async with opened(0.2) as place:
+    async with opened(1.0) as place:
         client = SSEClient(place.url("http", "events"), channel="room", token=place.office.issue, config=EAGER_SSE)
         async with client:
             heard: list[object] = []
@@ -182,7 +182,7 @@ async def test_event_stream_loses_nothing_as_tokens_expire() -> None:
 
 
 async def test_event_stream_with_one_token_ends_with_it() -> None:
-    async with opened(0.2) as place:
+    async with opened(1.0) as place:
         token = await place.office.issue()
         async with SSEClient(place.url("http", "events"), channel="room", token=token, config=EAGER_SSE) as client:
             with pytest.raises(ConnectionClosed) as caught, anyio.fail_after(TIMEOUT):
@@ -202,7 +202,7 @@ async def test_event_stream_whose_tokens_are_all_refused() -> None:
 
 
 async def test_rights_that_a_fresh_token_does_not_give() -> None:
-    async with opened(0.2) as place, WSClient(place.url(), token=place.office.issue, config=EAGER) as client:
+    async with opened(1.0) as place, WSClient(place.url(), token=place.office.issue, config=EAGER) as client:
         await client.subscribe_to_channel("room")
         await client.subscribe_to_channel("hall")
         place.office.channels = Scope(["hall"], exclusive=True)

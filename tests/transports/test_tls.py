@@ -43,6 +43,8 @@ async def tell_the_scheme(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.send", "text": scope["scheme"]})
     elif scope["type"] == "http":
+        # What is encrypted cannot be sent straight from a file.
+        assert "extensions" not in scope
         body = scope["scheme"].encode()
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -22,6 +22,8 @@ __all__ = ["Admission", "EndpointConfig", "last_event_id_of", "read_query"]
 
 _MAX_SESSION: Final = 255
 _NOTHING_GRANTED: Final = Grant()
+# What a client may say of how it wants to hear files: as they are, or in JSON.
+_BINARY_FORMS: Final = {"frames": False, "base64": True}
 _ROOM_FIELDS: Final = ("room_id", "peer_id", "instance")
 
 
@@ -82,6 +84,7 @@ class Admission:
         last_event_id: The token of the last message that they have heard, whatever it is worth; ``None`` for none.
         signals: Whether they have come for signaling, where a signal needs no ``type``.
         room: What they join at once for that.
+        json_only: Whether they hear files as JSON on a WebSocket, and not in binary frames.
         denied: Why they do not join other channels, which they are told.
         answers: The id of the command by which they have said who they are, or ``None``.
     """
@@ -94,6 +97,7 @@ class Admission:
     last_event_id: str | None = None
     signals: bool = False
     room: JoinRoom | None = None
+    json_only: bool = False
     denied: tuple[Refusal, ...] = ()
     answers: str | int | None = None
 
@@ -145,6 +149,9 @@ def read_query(
         if isinstance(normalized, Refusal):
             return normalized
         user_id = normalized
+    json_only = _BINARY_FORMS.get(fields.get("binary", ["frames"])[0])
+    if json_only is None:
+        return Refusal("invalid_binary", "'binary' is 'frames', for files in binary frames, or 'base64'", 400)
     room = None
     if signals and "room_id" in fields:
         data: dict[str, object] = {name: fields[name][0] for name in _ROOM_FIELDS if name in fields}
@@ -159,4 +166,5 @@ def read_query(
         last_event_id=last_event_id or token or None,
         signals=signals,
         room=room,
+        json_only=json_only,
     )

@@ -8,20 +8,19 @@ it, to be pulled from there when its turn has come.
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
-from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import ByteStream, TaskGroup
 
-__all__ = ["READ_SIZE", "Carrier", "NextBytes", "SocketCarrier", "StreamCarrier"]
+from .pending_writes import NextBytes, PendingWrites
 
-#: Returns the next bytes to write, or ``b""`` if there are none.
-NextBytes: TypeAlias = Callable[[], bytes]
+__all__ = ["READ_SIZE", "Carrier", "SocketCarrier", "StreamCarrier"]
 
 #: The most bytes taken in by one read, which bounds the work of one step.
 READ_SIZE = 65536
@@ -31,6 +30,10 @@ _LINGER_TIMEOUT = 2.0
 _LINGER_READS = 64
 # So many writes are made in one go, then others have their turn.
 _WRITES = 16
+# So much of a file is sent in one go, in 0.1 ms where the system has it in memory.
+_FILE_PART = 2**18
+# What says that a file cannot be sent, and nothing of the connection.
+_FILE_FAULTS = (errno.EBADF, errno.EINVAL, errno.EIO, errno.EISDIR, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW)
 # To a stream no more is written at once, so that it shows when a slow peer has taken some of it.
 _WRITE_SIZE = 65536
 
@@ -53,8 +56,8 @@ class Carrier(Protocol):
         """Whether what is written goes nowhere, because either side has ended the connection."""
         ...
 
-    async def receive(self) -> bytes:
-        """Return what has arrived, at most `READ_SIZE` bytes; ``b""`` once nothing more will."""
+    async def receive(self, max_bytes: int = READ_SIZE) -> bytes:
+        """Return what has arrived, at most `max_bytes`; ``b""`` once nothing more will."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -99,92 +102,6 @@ class Carrier(Protocol):
         ...
 
 
-class _Writes:
-    """Writes that wait, how many they are, and where more of them come from."""
-
-    def __init__(self, max_bytes: int, max_messages: int) -> None:
-        self.limits = (max_bytes, max_messages)
-        self.items: deque[bytes | memoryview] = deque()
-        self.bytes = 0
-        self.source: NextBytes | None = None
-        self.taken = 0
-        self._drained: anyio.Event | None = None
-
-    @property
-    def full(self) -> bool:
-        max_bytes, max_messages = self.limits
-        return self.bytes > max_bytes or len(self.items) >= max_messages
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self.items) or self.source is not None
-
-    def append(self, data: bytes | memoryview) -> None:
-        self.items.append(data)
-        self.bytes += len(data)
-
-    def head(self) -> bytes | memoryview | None:
-        """Return what is to be written next, of the source if need be."""
-        if not self.items:
-            if self.source is None:
-                return None
-            data = self.source()
-            if not data:
-                self.source = None
-                self._settle()
-                return None
-            self.append(data)
-        return self.items[0]
-
-    def pop(self) -> None:
-        size = len(self.items.popleft())
-        self.bytes -= size
-        self.taken += size
-        if not self.items:
-            self._settle()
-
-    def replace_head(self, data: memoryview) -> None:
-        size = len(self.items[0]) - len(data)
-        self.bytes -= size
-        self.taken += size
-        self.items[0] = data
-
-    def clear(self) -> None:
-        self.items.clear()
-        self.bytes = 0
-        self.source = None
-        self._settle()
-
-    def _settle(self) -> None:
-        if self._drained is not None:
-            self._drained.set()
-            self._drained = None
-
-    async def drain(self, timeout: float | None) -> bool:
-        """Wait until there are no writes, were it for a moment; returns whether that came before a standstill."""
-        if not self.items:
-            # Whoever only ever writes and drains lets others run all the same.
-            await anyio.lowlevel.checkpoint()
-            return True
-        taken = -1
-        while taken != self.taken:
-            taken = self.taken
-            with anyio.move_on_after(timeout):
-                await self._settled()
-                return True
-        return False
-
-    async def finish(self) -> None:
-        """Wait until there are no writes and no source."""
-        while self.waiting:
-            await self._settled()
-
-    async def _settled(self) -> None:
-        if self._drained is None:
-            self._drained = anyio.Event()
-        await self._drained.wait()
-
-
 class SocketCarrier:
     """A non-blocking TCP socket, read and written on readiness.
 
@@ -225,7 +142,7 @@ class SocketCarrier:
         self._recv = sock.recv
         self._socket = sock
         self._tasks = tasks
-        self._writes = _Writes(max_bytes, max_messages)
+        self._writes = PendingWrites(max_bytes, max_messages)
         self._write_timeout = write_timeout
         self._closed = False
         self._failed = False
@@ -246,12 +163,12 @@ class SocketCarrier:
         """See `Carrier.gone`."""
         return self._closed or self._failed
 
-    async def receive(self) -> bytes:
+    async def receive(self, max_bytes: int = READ_SIZE) -> bytes:
         """See `Carrier.receive`."""
         while not self._closed:
             try:
                 await anyio.wait_readable(self._socket)
-                return self._recv(READ_SIZE)
+                return self._recv(max_bytes)
             except BlockingIOError:
                 continue
             except (OSError, ValueError, anyio.ClosedResourceError):
@@ -286,6 +203,49 @@ class SocketCarrier:
         if not self.gone:
             self._writes.source = source
             self._start_writing()
+
+    async def send_file(self, descriptor: int, offset: int, size: int) -> int:
+        """Send a part of a file, straight from where the system has it, behind all that was written before.
+
+        Nothing may be written or offered meanwhile. A peer that takes nothing for a time is gone, as for `drain`.
+
+        Args:
+            descriptor: The file's.
+            offset: Where the part begins.
+            size: Its bytes.
+
+        Returns:
+            How many of them were sent: fewer where the file ends, or the connection is gone.
+
+        Raises:
+            OSError: The file cannot be sent.
+        """
+        await self.drain()
+        start, end = offset, offset + size
+        while offset < end and not self.gone:
+            try:
+                sent = os.sendfile(self._socket.fileno(), descriptor, offset, min(_FILE_PART, end - offset))
+            except BlockingIOError:
+                await self._wait_until_writable()
+                continue
+            except OSError as error:
+                if error.errno in _FILE_FAULTS:
+                    raise
+                self._fail()
+                break
+            if not sent:
+                break
+            offset += sent
+            # However fast the peer takes it, others have their turn.
+            await anyio.lowlevel.checkpoint()
+        return offset - start
+
+    async def _wait_until_writable(self) -> None:
+        with anyio.move_on_after(self._write_timeout) as waiting:
+            with suppress(OSError, ValueError, anyio.ClosedResourceError):
+                await anyio.wait_writable(self._socket)
+        if waiting.cancelled_caught:
+            self.abort()
 
     async def drain(self) -> None:
         """See `Carrier.drain`."""
@@ -390,7 +350,7 @@ class StreamCarrier:
     ) -> None:
         self._stream = stream
         self._tasks = tasks
-        self._writes = _Writes(max_bytes, max_messages)
+        self._writes = PendingWrites(max_bytes, max_messages)
         self._write_timeout = write_timeout
         self._reading: anyio.CancelScope | None = None
         self._writing: anyio.CancelScope | None = None
@@ -411,13 +371,13 @@ class StreamCarrier:
         """See `Carrier.gone`."""
         return self._closed
 
-    async def receive(self) -> bytes:
+    async def receive(self, max_bytes: int = READ_SIZE) -> bytes:
         """See `Carrier.receive`."""
         if self._closed:
             return b""
         try:
             with anyio.CancelScope() as self._reading:
-                return await self._stream.receive(READ_SIZE)
+                return await self._stream.receive(max_bytes)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Final
 from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
 import h11
@@ -20,10 +21,13 @@ __all__ = [
     "reason_of",
     "refusal_in",
     "shown_url",
+    "take_id",
     "user_id_of",
     "with_query",
     "without_query",
 ]
+
+_MAX_ID: Final = 255
 
 
 def credentials(token: str | None, api_key: str | None) -> Headers:
@@ -72,6 +76,22 @@ def without_query(url: str, name: str, value: str) -> str:
 def as_message(payload: object) -> dict[str, object]:
     """Return a new object for a payload: itself, or ``{"data": payload}``."""
     return dict(payload) if isinstance(payload, Mapping) else {"data": payload}
+
+
+def take_id(message: dict[str, object]) -> object:
+    """Return the id that the user has given a message, and write it there as the machine wants it.
+
+    Raises:
+        LocalProtocolError: The server would not take it.
+    """
+    own_id = message.pop("id", None)
+    if own_id is None:
+        return None
+    text = str(own_id) if isinstance(own_id, int) and not isinstance(own_id, bool) else own_id
+    if not isinstance(text, str) or len(text) > _MAX_ID:
+        raise LocalProtocolError(f"the id of a message is a string of at most {_MAX_ID} characters, or a whole number")
+    message["id"] = text
+    return own_id
 
 
 def user_id_of(value: str | int) -> str:

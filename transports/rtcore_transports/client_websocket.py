@@ -44,6 +44,9 @@ __all__ = ["ClientWebSocket", "HandshakeRejected", "Receiver", "Traffic", "WebSo
 
 # Bytes that may wait to be written before a sender waits too: as much as asyncio lets a transport buffer.
 _HIGH_WATER: Final = 65536
+# As much the system keeps beyond what the network takes, where it can. Otherwise megabytes of a file would be ahead of
+# what is said next.
+_NOTSENT_LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 # After a pause in reading, what came meanwhile is read before anybody concludes that nothing came.
 _GRACE: Final = 1.0
 # What a path and a query may hold as it is (RFC 3986, sections 3.3 and 3.4), and the sign of what is encoded already.
@@ -214,6 +217,7 @@ class ClientWebSocket:
         self._resumed = anyio.Event()
         self._outgoing: list[bytes] = []
         self._waiting_bytes = 0
+        self._written_bytes = 0
         self._written = anyio.Event()
         self._drained = anyio.Event()
 
@@ -284,8 +288,16 @@ class ClientWebSocket:
         if self.state is not WebSocketState.OPEN:
             self.resume()
 
-    async def drain(self) -> None:
-        """Wait until little of what was sent waits to be written, or the WebSocket has ended."""
+    async def drain(self, *, all_of_it: bool = False) -> None:
+        """Wait until little of what was sent waits to be written, or the WebSocket has ended.
+
+        Args:
+            all_of_it: Until nothing waits any more of what was sent before this call.
+        """
+        if all_of_it:
+            end = self._written_bytes + self._waiting_bytes
+            while self._waiting_bytes and self._written_bytes < end:
+                await self._drained.wait()
         while self._waiting_bytes > _HIGH_WATER:
             await self._drained.wait()
 
@@ -300,7 +312,10 @@ class ClientWebSocket:
                 tcp = await anyio.connect_tcp(url.host, url.port)
                 try:
                     # A message is small and wanted now: trio leaves Nagle's algorithm on.
-                    tcp.extra(SocketAttribute.raw_socket).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    raw = tcp.extra(SocketAttribute.raw_socket)
+                    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    if _NOTSENT_LOWAT is not None:
+                        raw.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _HIGH_WATER)
                     if not url.secure:
                         return tcp
                     context = self._ssl_context or ssl.create_default_context()
@@ -350,6 +365,7 @@ class ClientWebSocket:
             with suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
                 await stream.send(data)
             self._waiting_bytes -= len(data)
+            self._written_bytes += len(data)
             self._drained.set()
             self._drained = anyio.Event()
 

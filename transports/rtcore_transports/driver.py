@@ -6,14 +6,13 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias, TypedDict, assert_never
+from typing import Final, assert_never
 
 import anyio
+import attrs
 
 from rtcore import (
-    Action,
     CloseCode,
-    Credential,
     Grant,
     Identity,
     LocalProtocolError,
@@ -23,49 +22,44 @@ from rtcore import (
     Refusal,
     Transport,
 )
-from rtcore.channels import connection_channel, user_channel
-from rtcore.messages import reply_id
-from rtcore.node import Close, Consult, NodeEffect, Signaling, Verify
+from rtcore.binary import Bytes
+from rtcore.node import Close, Consult, NodeEffect, Verify
 from rtcore.node.credentials import refuse_credential
 from rtcore.permissions.revocations import Revocation, parse_revocation
 from rtcore.router import Deliver, Published, Refused, Request
 from rtcore.session import Handle
-from rtcore.signaling import CreateRoom
+from rtcore.uploads import AbandonFile, AppendToFile, FinishFile, KeptFile, OpenFile
 
 from .admission import Admission
 from .background import Background
 from .backlogs import Backlogs
+from .driver_base import Awaited, Moment, Rest
+from .driver_publishing import PublishingDriver
+from .driver_rooms import RoomDriver
 from .fanout import Fanout, Outlet
+from .file_uploads import FileNews, FileUploads
+from .files import Files
 from .gate_config import Authenticator, GateConfig, Hooks
 from .gatekeeper import Gatekeeper
 from .handlers import INTERNAL_ERROR, Handler, Sender, call_handler
 from .timekeeper import Timed, Timekeeper
 
-__all__ = ["Awaited", "Driver"]
+__all__ = ["Driver"]
 
 _log = logging.getLogger("rtcore.driver")
 
-# How the names of the channels of connections begin.
-_TO_CONNECTION: Final = connection_channel("")
-
-#: What must be awaited before more is read of the connection that it concerns.
-Awaited: TypeAlias = Handle | Verify | Consult
-
-_Rest: TypeAlias = Awaited | Published | Refused
+# How long a store may take to remove what it was about to keep.
+_LAST_FILES_TIMEOUT: Final = 5.0
 
 
-class _Moment(TypedDict):
-    now: float
-    timestamp: int
-
-
-class Driver:
+class Driver(PublishingDriver, RoomDriver):
     """Runs one node: passes inputs in with the time, carries the effects out, and wakes what has a deadline.
 
-    Every method but `run` and `handle` returns at once; what it delivers is written by `run`, at the end of the tick.
+    Every method that is not awaited returns at once; what it delivers is written by `run`, at the end of the tick.
 
     Args:
-        config: Limits and intervals of the node.
+        config: Limits and intervals of the node; those of files are the ones of `files`, whatever it says.
+        files: Who keeps the files that clients send; ``None`` where none are taken.
         gate: Who may come in.
         authenticator: Who knows their credentials; ``None`` where nobody does, and none is asked for.
         hooks: What the application is asked about them.
@@ -74,12 +68,14 @@ class Driver:
 
     Attributes:
         gatekeeper: Who lets them in.
+        files: Who keeps files, or ``None``.
     """
 
     def __init__(
         self,
         config: NodeConfig | None = None,
         *,
+        files: Files | None = None,
         gate: GateConfig | None = None,
         authenticator: Authenticator | None = None,
         hooks: Hooks | None = None,
@@ -91,17 +87,20 @@ class Driver:
         #: The application's handlers by message type; add to it at any time.
         self.handlers: dict[str, Handler] = {}
         self.gatekeeper = Gatekeeper(gate, authenticator, hooks, refuses=self._refuse_credential)
+        self.files = files
+        config = config or NodeConfig()
         self.node = Node(
-            config or NodeConfig(),
+            attrs.evolve(config, files=None if files is None else files.config.file),
             entropy=secrets.token_hex(4),
             handled=self.handlers,
             consulted=self.hooks,
         )
         self.fanout = Fanout()
         self.backlogs = Backlogs()
+        self._uploads = None if files is None else FileUploads(files, tell=self._tell, ended=self._look_for_work)
         self._deadlines = Timekeeper(clock)
         self._slow: list[tuple[str, Outlet]] = []
-        self._nobody_left = anyio.Event()
+        self._idle = anyio.Event()
         self._background = Background()
         self._running = False
 
@@ -118,29 +117,41 @@ class Driver:
     # Running
 
     async def run(self) -> None:
-        """Write what is delivered and keep the deadlines, until cancelled."""
+        """Write what is delivered, keep the deadlines and what comes of files, until cancelled."""
         assert not self._running, "one loop drives a driver"
         self._running = True
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._deadlines.run)
                 tasks.start_soon(self.fanout.run, self._close_slow)
+                if self.files is not None and self._uploads is not None:
+                    tasks.start_soon(self.files.run)
+                    tasks.start_soon(self._uploads.run)
         finally:
             self._running = False
 
     def ensure_running(self) -> None:
-        """Run in the background of the current event loop, unless running already, until nobody is connected."""
+        """Run in the background of the current event loop, unless running already, while anybody or a file comes."""
         if not self._running and not self._background.running:
             self._background.start(self._run_until_idle)
 
     async def _run_until_idle(self) -> None:
         # Asked again after the end of each round: somebody may have come while it was ending.
-        while self.fanout.outlets:
-            self._nobody_left = anyio.Event()
+        while self._has_work:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.run)
-                await self._nobody_left.wait()
+                while self._has_work:
+                    self._idle = anyio.Event()
+                    await self._idle.wait()
                 tasks.cancel_scope.cancel()
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self.fanout.outlets) or (self._uploads is not None and self._uploads.busy)
+
+    def _look_for_work(self) -> None:
+        if not self._has_work:
+            self._idle.set()
 
     # Connections
 
@@ -205,7 +216,20 @@ class Driver:
         """
         if connection_id not in self.node:
             return []
-        effects = self.node.receive_text(connection_id, text, **self._moment())
+        return self._await(self.node.receive_text(connection_id, text, **self._moment()))
+
+    def receive_bytes(self, connection_id: str, payload: Bytes) -> list[Awaited]:
+        """Pass in one binary message of a connection: a file, or a chunk of one; see `receive_text`.
+
+        Args:
+            connection_id: Whose.
+            payload: See `rtcore.binary`; it must not be changed afterwards.
+        """
+        if connection_id not in self.node:
+            return []
+        return self._await(self.node.receive_bytes(connection_id, payload, **self._moment()))
+
+    def _await(self, effects: Sequence[NodeEffect]) -> list[Awaited]:
         return [effect for effect in self._perform(effects) if isinstance(effect, Handle | Verify | Consult)]
 
     async def handle(self, effect: Awaited) -> None:
@@ -225,7 +249,7 @@ class Driver:
             case _:
                 assert_never(effect)
 
-    async def _consult(self, effect: Consult) -> list[_Rest]:
+    async def _consult(self, effect: Consult) -> list[Rest]:
         connection_id = effect.request.connection_id
         identity = effect.identity if connection_id is None else self.node.identity(connection_id)
         if identity is None:
@@ -266,6 +290,13 @@ class Driver:
         self.gatekeeper.drain()
         self._perform(self.node.drain(**self._moment()))
 
+    async def aclose(self) -> None:
+        """Wait, but not for long, until the files that `drain` has given up are gone, and let go of the store."""
+        if self.files is not None and self._uploads is not None:
+            with anyio.move_on_after(_LAST_FILES_TIMEOUT):
+                await self._uploads.wait()
+            await self.files.aclose()
+
     # Rights that change
 
     def revoke(self, data: Mapping[str, object] | Revocation) -> int | Refusal:
@@ -295,40 +326,7 @@ class Driver:
         """Allow all connections of a user something else from now on; returns why not, if not."""
         return self._refusal(self._perform(self.node.regrant_user(user_id, grant, **self._moment())))
 
-    # Publishing
-
-    def publish(self, channel: str, message: Message, *, by: Identity | None = None) -> Published | Refusal:
-        """Publish to a channel, see `rtcore.Node.publish`, or tell why not.
-
-        Args:
-            channel: Where.
-            message: What.
-            by: Who publishes, as far as they are allowed; an ``id`` of the message makes it once for their user or
-                their key. ``None`` is the application, which may do everything. No hook is asked: see `publish_by`.
-        """
-        return _outcome_of(self._publish(channel, message, by))
-
-    async def publish_by(self, identity: Identity, channel: str, message: Message) -> Published | Refusal:
-        """Publish for somebody to a channel, if they and the application's hook allow it, or tell why not.
-
-        The hook is not asked about what is refused anyway, nor about a repetition. A channel of a connection must be
-        that of one that is there.
-        """
-        if refusal := self._absent(channel, identity):
-            return refusal
-        [outcome] = self._publish(channel, message, identity, consults=True)
-        return _outcome_of(await self._consult(outcome) if isinstance(outcome, Consult) else [outcome])
-
-    def publish_to_user(self, user_id: str, message: Message) -> Published | Refusal:
-        """Publish to every connection of a user, or tell why not."""
-        return self.publish(user_channel(user_id), message)
-
-    def publish_to_connection(
-        self, connection_id: str, message: Message, *, by: Identity | None = None
-    ) -> Published | Refusal:
-        """Publish to one connection, or tell why not."""
-        channel = connection_channel(connection_id)
-        return self._absent(channel, by) or self.publish(channel, message, by=by)
+    # Channels
 
     def subscribe(self, connection_id: str, channel: str) -> Refusal | None:
         """Join a connection to a channel; returns why not, if not."""
@@ -342,54 +340,14 @@ class Driver:
         """Return a part of a channel's history, see `rtcore.Node.history`, or why not; no hook is asked."""
         return self.node.history(data, asker=asker, now=self.now())
 
-    # Rooms, whose methods are for servers that have some
-
-    @property
-    def signaling(self) -> Signaling:
-        """The rooms, as they are now."""
-        self.catch_up()
-        signaling = self.node.signaling
-        assert signaling is not None, "the caller knows that there are rooms"
-        return signaling
-
-    def create_room(self, command: CreateRoom, *, asker: Identity | None = None) -> Message | Refusal:
-        """Make a room; returns it, or why there is none."""
-        room = self.signaling.create(command, asker=asker, now=self.now())
-        self._perform([])
-        return room if isinstance(room, Refusal) else room.describe()
-
-    def update_room(self, room_id: str, *, name: str | None, max_participants: int | None) -> Refusal | None:
-        """Change a room, and tell the peers in it; returns why not, if not."""
-        return self._perform_or_refuse(
-            self.signaling.update(room_id, name=name, max_participants=max_participants, **self._moment())
-        )
-
-    def close_room(self, room_id: str) -> Refusal | None:
-        """End a room, and tell the peers in it; returns why not, if not."""
-        return self._perform_or_refuse(self.signaling.close(room_id, **self._moment()))
-
-    def remove_peer(self, room_id: str, peer_id: str) -> Refusal | None:
-        """Send a peer away from a room, and tell it and the others; returns why not, if not."""
-        return self._perform_or_refuse(self.signaling.remove(room_id, peer_id, **self._moment()))
-
-    def signal(self, message: Message, *, asker: Identity | None = None) -> Published | Refusal:
-        """Pass on what a program says for a peer, see `rtcore.node.Signaling.signal_as`, or tell why not."""
-        if asker is not None and (refusal := self.node.throttle(asker, message, now=self.now())):
-            self._perform([])
-            return refusal
-        effects = self.signaling.signal_as(message, asker=asker, **self._moment())
-        if isinstance(effects, Refusal):
-            return effects
-        [published] = [each for each in self._perform(effects) if isinstance(each, Published)]
-        return published
-
     def stats(self) -> Message:
         """Return the counts of the node, ``deliveries`` (messages times receivers so far), and those of slow consumers.
 
         The latter are ``slow_disconnects``, ``dropped_messages`` and ``gaps`` so far, and ``backlog_bytes`` now.
         """
         self.catch_up()
-        return {**self.node.stats(), "deliveries": self.fanout.delivered, **self.backlogs.stats()}
+        files = {} if self.files is None else self.files.stats()
+        return {**self.node.stats(), "deliveries": self.fanout.delivered, **self.backlogs.stats(), **files}
 
     # Deadlines
 
@@ -418,16 +376,16 @@ class Driver:
 
     # Inside
 
-    def _moment(self) -> _Moment:
+    def _moment(self) -> Moment:
         return {"now": self.now(), "timestamp": self._wall_clock() // 1_000_000}
 
     def _refuse_credential(self, identity: Identity) -> Refusal | None:
         timestamp = self._moment()["timestamp"]
         return refuse_credential(identity.user_id, identity.grant, self.node.revocations, timestamp=timestamp)
 
-    def _perform(self, effects: Sequence[NodeEffect]) -> list[_Rest]:
+    def _perform(self, effects: Sequence[NodeEffect]) -> list[Rest]:
         """Carry out effects in order; returns those that are for the caller."""
-        rest: list[_Rest] = []
+        rest: list[Rest] = []
         for effect in effects:
             match effect:
                 case Deliver():
@@ -439,45 +397,30 @@ class Driver:
                         outlet.close(effect.code, effect.reason)
                 case Handle() | Verify() | Consult() | Published() | Refused():
                     rest.append(effect)
+                case OpenFile() | AppendToFile() | FinishFile() | AbandonFile():
+                    assert self._uploads is not None, "without files the node has none kept"
+                    self._uploads.perform(effect)
                 case _:
                     assert_never(effect)
         self._deadlines.rekey(self, self.node.next_timeout())
         return rest
 
-    def _publish(self, channel: str, message: Message, by: Identity | None, *, consults: bool = False) -> list[_Rest]:
-        if by is None:
-            return self._perform(self.node.publish(channel, message, **self._moment()))
-        effects = self.node.publish(
-            channel,
-            message,
-            user_id=by.user_id,
-            grant=by.grant,
-            # What a key is called is told where a token tells its id.
-            publisher=by.grant.token_id if by.grant.credential is Credential.KEY else None,
-            id=reply_id(message),
-            consults=consults,
-            **self._moment(),
-        )
-        return self._perform(effects)
-
-    def _absent(self, channel: str, by: Identity | None) -> Refusal | None:
-        """Tell that there is no connection whose channel this is; to those alone who may publish to it."""
-        connection_id = channel.removeprefix(_TO_CONNECTION)
-        if connection_id == channel or connection_id in self.node:
-            return None
-        absent = Refusal("not_found", f"there is no connection {connection_id!r}", status=404)
-        return self.node.decide(Action.PUBLISH, channel, asker=by) or absent
-
-    def _perform_or_refuse(self, effects: Sequence[NodeEffect] | Refusal) -> Refusal | None:
-        if isinstance(effects, Refusal):
-            return effects
+    def _tell(self, key: str, news: FileNews) -> None:
+        """Tell the node what has become of a file."""
+        files, moment = self.node.files, self._moment()
+        assert files is not None, "it has asked"
+        match news:
+            case KeptFile():
+                effects = files.finished(key, news, **moment)
+            case Refusal():
+                effects = files.failed(key, news, **moment)
+            case _:
+                effects = files.appended(key, news, **moment)
         self._perform(effects)
-        return None
 
     def _remove(self, connection_id: str) -> Outlet | None:
         outlet = self.fanout.outlets.pop(connection_id, None)
-        if not self.fanout.outlets:
-            self._nobody_left.set()
+        self._look_for_work()
         return outlet
 
     def _close_slow(self) -> None:
@@ -490,10 +433,5 @@ class Driver:
             self.close(connection_id, CloseCode.SLOW_CONSUMER, "the connection does not read fast enough")
 
     @staticmethod
-    def _refusal(rest: Sequence[_Rest]) -> Refusal | None:
+    def _refusal(rest: Sequence[Rest]) -> Refusal | None:
         return next((effect.refusal for effect in rest if isinstance(effect, Refused)), None)
-
-
-def _outcome_of(rest: Sequence[_Rest]) -> Published | Refusal:
-    [outcome] = [each for each in rest if isinstance(each, Published | Refused)]
-    return outcome.refusal if isinstance(outcome, Refused) else outcome

@@ -24,7 +24,7 @@ from .gatekeeper import Pending
 from .open_sockets import OpenSocket
 from .request_head import check_head, head_too_large
 from .visitors import Visitor
-from .websocket_endpoint import RealtimeWebSocket, WebSocketLink, farewell
+from .websocket_endpoint import WebSocketLink, farewell, websocket_for
 
 __all__ = ["HttpConnection", "Service"]
 
@@ -204,8 +204,9 @@ class HttpConnection:
             if link.closed is not None:
                 return
             if signals is not None:
-                connection = RealtimeWebSocket(link, self._carrier, driver, secrets.token_hex(8))
-                await connection.run(self._visitor(request, query), read_query(query, config, signals=signals))
+                wanted_there = read_query(query, config, signals=signals)
+                connection = websocket_for(wanted_there)(link, self._carrier, driver, secrets.token_hex(8))
+                await connection.run(self._visitor(request, query), wanted_there)
             else:
                 self._link = link
                 scope = scope_of(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,11 +18,11 @@ from rtcore import CommandError, ConnectionFailed, LocalProtocolError, Notificat
 from rtcore.handshake import Headers
 from rtcore.messages import NotificationType
 
-from .client_request import as_message, credentials, reason_of, refusal_in, user_id_of
+from .client_request import as_message, credentials, reason_of, refusal_in, shown_url, user_id_of
 from .client_tls import ClientCertificate, tls_context
 from .client_tokens import Token, TokenSource, bearer
 
-__all__ = ["HttpPublisher", "new_http_client"]
+__all__ = ["HttpPublisher", "new_http_client", "origin_of", "unwind"]
 
 # Seconds for each step of a request: to get a token, to connect, to write, to read.
 _TIMEOUT: Final = 10.0
@@ -39,6 +39,23 @@ def new_http_client(
     # For plain HTTP no certificates are wanted, and loading them takes longer than a request.
     verify = ssl_context or url.startswith("https:")
     return httpx2.AsyncClient(headers=list(headers), verify=verify, timeout=timeout, trust_env=False)
+
+
+def origin_of(url: httpx2.URL) -> tuple[str, str, int | None]:
+    """Return the origin of a URL (RFC 6454): credentials for one are not meant for another."""
+    return url.scheme, url.host, url.port
+
+
+async def unwind(content: AsyncIterator[bytes]) -> None:
+    """End an iteration that was left early.
+
+    httpx2 reads by generators inside generators, and only what is raised in the innermost ends them all; trio wants
+    them to be ended, and warns where the garbage collector has to do it.
+    """
+    with anyio.CancelScope() as scope, suppress(httpx2.HTTPError, httpx2.StreamError):
+        scope.cancel()
+        async for _ in content:
+            pass
 
 
 class HttpPublisher:
@@ -115,6 +132,46 @@ class HttpPublisher:
         """
         return await self._request("GET", path, b"")
 
+    def url_of(self, reference: str) -> httpx2.URL:
+        """Return where something is on the server, as a message has it: a path, or a whole URL.
+
+        Raises:
+            LocalProtocolError: It is no URL, or is of another origin, which is not to get the credentials.
+        """
+        base = httpx2.URL(self._base + "/")
+        try:
+            url = base.join(reference)
+        except (httpx2.InvalidURL, ValueError):
+            raise LocalProtocolError(f"{shown_url(reference)} is not a URL") from None
+        if origin_of(url) != origin_of(base) or url.userinfo:
+            raise LocalProtocolError(f"{shown_url(str(url))} is on another server than this client's: get it yourself")
+        return url
+
+    def new_client(self, *, timeout: float) -> httpx2.AsyncClient:
+        """Return an HTTP client for `stream`, which the caller closes.
+
+        Args:
+            timeout: Seconds for each step of a request.
+        """
+        return new_http_client(self._base, self._headers, self._ssl_context, timeout=timeout)
+
+    async def stream(self, client: httpx2.AsyncClient, url: httpx2.URL, headers: Headers) -> httpx2.Response:
+        """Ask for what is at `url`; returns the response, whatever its status, which the caller reads and closes.
+
+        Raises:
+            ConnectionFailed: There was no answer, or no token.
+            LocalProtocolError: What is to be a token is none.
+        """
+
+        async def send(token: str | None) -> httpx2.Response:
+            all_headers = [*headers, *(() if token is None else bearer(token))]
+            try:
+                return await client.send(client.build_request("GET", url, headers=all_headers), stream=True)
+            except httpx2.HTTPError as error:
+                raise ConnectionFailed(f"no answer from {shown_url(str(url))}: {reason_of(error)}") from error
+
+        return await self._with_token(send)
+
     async def send_to_channel(self, channel: str, message: object) -> dict[str, object]:
         """Publish to a channel."""
         return await self.post("/send", {**as_message(message), "channel": channel})
@@ -164,15 +221,7 @@ class HttpPublisher:
         self, client: httpx2.AsyncClient, method: str, path: str, content: bytes
     ) -> dict[str, object]:
         url = self._base + path
-        tokens = self._tokens
-        token = None if tokens is None else await tokens.last(limit=_TIMEOUT)
-        response = await _answer(client, method, url, content, token)
-        if response.status_code == 401 and tokens is not None and token is not None:
-            # What was refused was not carried out.
-            tokens.refused(token)
-            refused, token = token, await tokens.last(limit=_TIMEOUT)
-            if token != refused:
-                response = await _answer(client, method, url, content, token)
+        response = await self._with_token(lambda token: _answer(client, method, url, content, token))
         if not response.is_success:
             refusal = refusal_in(response.status_code, response.headers, response.content)
             raise CommandError(refusal.code, refusal.message, refusal.retry_after)
@@ -180,6 +229,20 @@ class HttpPublisher:
             return msgspec.json.decode(response.content, type=dict[str, object])
         except msgspec.MsgspecError as error:
             raise ConnectionFailed(f"the answer of {url} is not a JSON object") from error
+
+    async def _with_token(self, send: Callable[[str | None], Awaitable[httpx2.Response]]) -> httpx2.Response:
+        """Make a request with the last token; once more with a fresh one if the server has refused that."""
+        tokens = self._tokens
+        token = None if tokens is None else await tokens.last(limit=_TIMEOUT)
+        response = await send(token)
+        if response.status_code == 401 and tokens is not None and token is not None:
+            # What was refused was not carried out.
+            tokens.refused(token)
+            refused, token = token, await tokens.last(limit=_TIMEOUT)
+            if token != refused:
+                await response.aclose()
+                response = await send(token)
+        return response
 
 
 async def _answer(

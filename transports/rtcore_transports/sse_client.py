@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from rtcore import ConnectionFailed, EventSourceConfig, LocalProtocolError, Message
+from rtcore import ClientConfig, ConnectionFailed, EventSourceConfig, LocalProtocolError, Message
 
 from .background import Background
 from .client_request import credentials, headers_of, reason_of, shown_url, user_id_of, with_query
@@ -112,7 +112,10 @@ class SSEClient(HttpSpeaker):
             ssl_context,
             queue_size,
         )
-        super().__init__(HttpPublisher(url, headers=all_headers, token=tokens, ssl_context=ssl_context))
+        super().__init__(
+            HttpPublisher(url, headers=all_headers, token=tokens, ssl_context=ssl_context),
+            ClientConfig(auto_reconnect=auto_reconnect, max_reconnect_attempts=max_reconnect_attempts),
+        )
         self._handlers = Handlers()
         self._background = Background()
         self._session: SSESession | None = None

@@ -6,8 +6,7 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Final, assert_never
 
@@ -32,7 +31,7 @@ from rtcore.handshake import Headers
 from .alarm import Alarm
 from .client_request import reason_of, refusal_in, with_query, without_query
 from .client_tokens import TokenSource, bearer
-from .http_publisher import new_http_client
+from .http_publisher import new_http_client, origin_of, unwind
 from .inbox import Handlers, Inbox
 
 __all__ = ["ReceivedEvent", "SSEEndpoint", "SSESession"]
@@ -236,7 +235,7 @@ class SSESession:
         for _ in range(_MAX_REDIRECTS):
             following = response.next_request
             # Elsewhere is not where the credentials are meant for.
-            if following is None or _origin(following.url) != _origin(request.url):
+            if following is None or origin_of(following.url) != origin_of(request.url):
                 break
             await response.aclose()
             response = await self._http.send(following, stream=True)
@@ -267,7 +266,7 @@ class SSESession:
                 self._perform(self._source.receive_data(data, now=self._clock()))
                 await self._wait_for_room()
         finally:
-            await _unwind(content)
+            await unwind(content)
 
     async def _wait_for_room(self) -> None:
         while self.inbox.full:
@@ -391,19 +390,3 @@ def _value(event: ReceivedEvent) -> object:
         return event.json()
     except (ValueError, RecursionError):
         return event.data
-
-
-async def _unwind(content: AsyncIterator[bytes]) -> None:
-    """End an iteration that was left early.
-
-    httpx2 reads by generators inside generators, and only what is raised in the innermost ends them all; trio wants
-    them to be ended, and warns where the garbage collector has to do it.
-    """
-    with anyio.CancelScope() as scope, suppress(httpx2.HTTPError, httpx2.StreamError):
-        scope.cancel()
-        async for _ in content:
-            pass
-
-
-def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port

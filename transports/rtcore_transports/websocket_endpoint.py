@@ -32,14 +32,15 @@ from rtcore.websocket import (
 
 from .admission import Admission
 from .carriers import Carrier
-from .driver import Awaited, Driver
+from .driver import Driver
+from .driver_base import Awaited
 from .fanout import Batch
 from .gatekeeper import Pending
 from .outlets import CarrierOutlet
 from .presented import MAX_INTRODUCTION
 from .visitors import Visitor
 
-__all__ = ["RealtimeWebSocket", "WebSocketLink", "farewell", "refuse_binary", "turn_away"]
+__all__ = ["JsonWebSocket", "RealtimeWebSocket", "WebSocketLink", "farewell", "turn_away", "websocket_for"]
 
 _log = logging.getLogger("rtcore.websocket")
 
@@ -66,12 +67,6 @@ def turn_away(refusal: Refusal) -> tuple[CloseCode, Encoded]:
     code = _CLOSE_CODES.get(refusal.status, CloseCode.BAD_MESSAGE)
     retry_after = None if refusal.retry_after is None else float(refusal.retry_after)
     return code, encode(disconnect_message(code, refusal.message, retry_after=retry_after))
-
-
-def refuse_binary(driver: Driver, connection_id: str) -> None:
-    """Tell a client that its binary frame is refused."""
-    message = "binary frames are not taken here: send a text frame with a JSON message"
-    driver.refuse(connection_id, Refusal("unsupported_data", message, status=415))
 
 
 class WebSocketLink:
@@ -275,9 +270,9 @@ class RealtimeWebSocket(CarrierOutlet):
                 case TextReceived(text=text):
                     for awaited in self._driver.receive_text(self._connection_id, text):
                         await self._handle(awaited)
-                        self._link.resume()
-                case BytesReceived():
-                    refuse_binary(self._driver, self._connection_id)
+                case BytesReceived(data=payload):
+                    for awaited in self._driver.receive_bytes(self._connection_id, payload):
+                        await self._handle(awaited)
                 case Opened() | PongReceived():
                     pass
                 case HandshakeRequested() | Rejected() | Write() | Closed():
@@ -289,11 +284,32 @@ class RealtimeWebSocket(CarrierOutlet):
         if isinstance(awaited, Handle):
             # What the application does about a message it does to the end.
             await self._driver.handle(awaited)
-            return
-        with anyio.CancelScope() as self._question:
-            await self._driver.handle(awaited)
-        self._question = None
+        else:
+            with anyio.CancelScope() as self._question:
+                await self._driver.handle(awaited)
+            self._question = None
+        self._link.resume()
 
     @staticmethod
     def _join(messages: Iterable[Encoded]) -> bytes:
         return b"".join([message.frame for message in messages])
+
+
+class JsonWebSocket(RealtimeWebSocket):
+    """One whose client hears files as JSON too."""
+
+    __slots__ = ()
+
+    def deliver(self, batch: Batch) -> None:
+        """See `rtcore_transports.fanout.Outlet`."""
+        if self._listening and not self._offer(batch.json_frames):
+            self._keep(batch)
+
+    @staticmethod
+    def _join(messages: Iterable[Encoded]) -> bytes:
+        return b"".join([message.json_frame for message in messages])
+
+
+def websocket_for(wanted: Admission | Refusal) -> type[RealtimeWebSocket]:
+    """Return what serves a client that asks for this."""
+    return JsonWebSocket if isinstance(wanted, Admission) and wanted.json_only else RealtimeWebSocket

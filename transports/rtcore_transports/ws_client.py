@@ -15,13 +15,14 @@ from rtcore.client import Command, Join, Leave, Publish, Request
 from rtcore.messages import check_channel
 
 from .background import Background
-from .client_request import as_message, credentials, headers_of, user_id_of, with_query
+from .client_request import as_message, credentials, headers_of, take_id, user_id_of, with_query
 from .client_tls import ClientCertificate, tls_context
 from .client_tokens import Token, TokenSource
 from .client_websocket import WebSocketUrl
 from .http_publisher import HttpPublisher
 from .http_speaker import HttpSpeaker
 from .inbox import Handler, Handlers
+from .ws_files import FileClient
 from .ws_link import WSEndpoint
 from .ws_rooms import RoomClient
 from .ws_session import WSSession
@@ -31,7 +32,6 @@ __all__ = ["WSClient", "create_ws_client"]
 
 HandlerT = TypeVar("HandlerT", bound=Handler)
 
-_MAX_ID: Final = 255
 _PUBLISHED: Final = frozenset({"channel", "recipient_id"})
 _MEMBERSHIP: Final = ("join_channel", "leave_channel", "join_room", "leave_room")
 
@@ -40,7 +40,7 @@ _MEMBERSHIP: Final = ("join_channel", "leave_channel", "join_room", "leave_room"
 _WEBSOCKET: Final = WebSocketConfig(max_message_size=2**24, close_timeout=3.0, handshake_timeout=None)
 
 
-class WSClient(HttpSpeaker, RoomClient):
+class WSClient(HttpSpeaker, RoomClient, FileClient):
     """A client on a WebSocket, under asyncio and trio alike.
 
     Use it as ``async with WSClient(url) as client``, or by `connect` and `disconnect`. After a loss it connects again,
@@ -59,6 +59,9 @@ class WSClient(HttpSpeaker, RoomClient):
     an answer is awaited, so a slow consumer that sends commands all the time has no bound on what waits.
     ``heartbeat`` and ``disconnect`` messages go to handlers only. So does ``rejoined``, which the client makes when a
     membership stands again: ``data`` is what the server says of the channel, with who is in it now under ``presence``.
+
+    A message of type ``binary`` holds a file, with its bytes in ``data``, or names one by its ``url``; `open_file` and
+    `save_file` take either.
 
     Where a membership ends since the client has no right to it any more, a message ``unsubscribed`` says so:
     ``{"type": "unsubscribed", "channel", "code", "reason"}``. It is not joined again.
@@ -143,7 +146,7 @@ class WSClient(HttpSpeaker, RoomClient):
             entropy=bytes,
             now=0.0,
         )
-        super().__init__(HttpPublisher(url, headers=all_headers, token=tokens, ssl_context=ssl_context))
+        super().__init__(HttpPublisher(url, headers=all_headers, token=tokens, ssl_context=ssl_context), config)
         self._handlers = Handlers()
         self._background = Background()
         self._session: WSSession | None = None
@@ -321,7 +324,7 @@ class WSClient(HttpSpeaker, RoomClient):
             # The machine must know of memberships, which it makes last.
             session.post(request, whole.get("id"))
         elif ack or (command is None and (_PUBLISHED & whole.keys() or whole.get("type") == "webrtc_signal")):
-            own_id = _take_id(whole)
+            own_id = take_id(whole)
             await session.find_room()
             if ack:
                 return await self._outcome(session, Publish(whole))
@@ -455,22 +458,6 @@ class WSClient(HttpSpeaker, RoomClient):
         if isinstance(data, dict):
             return data
         return {} if data is None else {"data": data}
-
-
-def _take_id(message: dict[str, object]) -> object:
-    """Return the id that the user has given a message, and write it there as the machine wants it.
-
-    Raises:
-        LocalProtocolError: The server would not take it.
-    """
-    own_id = message.pop("id", None)
-    if own_id is None:
-        return None
-    text = str(own_id) if isinstance(own_id, int) and not isinstance(own_id, bool) else own_id
-    if not isinstance(text, str) or len(text) > _MAX_ID:
-        raise LocalProtocolError(f"the id of a message is a string of at most {_MAX_ID} characters, or a whole number")
-    message["id"] = text
-    return own_id
 
 
 #: `WSClient` under the name that goes with `create_sse_client`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, assert_never
@@ -27,8 +26,6 @@ from .client_tokens import TokenSource, bearer
 from .client_websocket import ClientWebSocket, HandshakeRejected, Traffic, WebSocketUrl
 
 __all__ = ["LinkOwner", "WSEndpoint", "WSLink"]
-
-_log = logging.getLogger("rtcore.client")
 
 # The close codes that mean the same as a refused handshake; any other status is a fault that stays.
 _CODES: Final[Mapping[int, int | None]] = {
@@ -68,6 +65,13 @@ class WSEndpoint:
     ssl_context: ssl.SSLContext | None
     queue_size: int
 
+    def going_on(self, session: str, last_event_id: str | None) -> WSEndpoint:
+        """Return the endpoint for the next connection of a client's session, after what it has heard."""
+        fields = {"session": session}
+        if last_event_id is not None:
+            fields["last_event_id"] = last_event_id
+        return attrs.evolve(self, url=self.url.with_fields(fields))
+
 
 class LinkOwner(Protocol):
     """Whom a link tells what becomes of it. Nothing here may block or raise."""
@@ -76,8 +80,8 @@ class LinkOwner(Protocol):
         """The WebSocket is open."""
         ...
 
-    def received(self, text: str) -> None:
-        """A text message has come."""
+    def received(self, message: str | bytes) -> None:
+        """A message has come."""
         ...
 
     def heard(self) -> None:
@@ -170,9 +174,7 @@ class WSLink:
 
     def received(self, message: str | bytes) -> None:
         """See there."""
-        if isinstance(message, bytes):
-            _log.warning("a binary message was ignored")
-        elif not self._dropped:
+        if not self._dropped:
             self._owner.received(message)
 
     def heard(self) -> None:

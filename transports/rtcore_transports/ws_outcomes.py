@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias, assert_never
 
 import anyio
@@ -44,6 +45,7 @@ class Outcomes:
     def __init__(self) -> None:
         self._awaited: dict[str, _Awaited] = {}
         self._posted: dict[str, _Posted] = {}
+        self._watched: dict[str, Callable[[Outcome], None]] = {}
 
     @property
     def awaited(self) -> bool:
@@ -63,6 +65,10 @@ class Outcomes:
             channel: A channel that a refusal is to name.
         """
         self._posted[token] = _Posted(own_id, channel)
+
+    def watch(self, token: str, told: Callable[[Outcome], None]) -> None:
+        """Take note of a command whose outcome is told by a call of `told`, which must not block or raise."""
+        self._watched[token] = told
 
     async def wait(self, token: str) -> object:
         """Wait for the outcome of a command, once; cancelled, it is forgotten.
@@ -94,6 +100,8 @@ class Outcomes:
         if (awaited := self._awaited.get(outcome.id)) is not None:
             awaited.outcome = outcome
             awaited.done.set()
+        if (told := self._watched.pop(outcome.id, None)) is not None:
+            told(outcome)
         posted = self._posted.pop(outcome.id, None)
         return None if posted is None else _message(posted, outcome)
 

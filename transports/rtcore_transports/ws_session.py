@@ -34,10 +34,12 @@ from rtcore.client import (
     RejoinRefused,
     Request,
     Send,
+    SendBytes,
     SendText,
     target_of,
 )
-from rtcore.websocket import SendText as SendFrame
+from rtcore.websocket import SendBytes as SendBinaryFrame
+from rtcore.websocket import SendText as SendTextFrame
 from rtcore.websocket import WebSocketState
 
 from .alarm import Alarm
@@ -46,13 +48,14 @@ from .inbox import Handlers, Inbox
 from .ws_link import WSEndpoint, WSLink
 from .ws_outcomes import Outcome, Outcomes
 from .ws_stats import WSStats
+from .ws_uploads import Uploads
 
 __all__ = ["WSSession"]
 
 _log = logging.getLogger("rtcore.client")
 
 # What is told about the connection rather than said to the user: only handlers that ask for it get it.
-_HOUSEKEEPING: Final = ("heartbeat", "disconnect")
+_HOUSEKEEPING: Final = ("heartbeat", "disconnect", "upload")
 
 # Machines of one process must not draw the same numbers, nor do so after a fork: a publication is known by them.
 _random: Final = random.SystemRandom().random
@@ -69,6 +72,8 @@ class WSSession:
 
     Attributes:
         inbox: What has come in.
+        uploads: The files that are being sent.
+        retry_wait: Seconds before the server is asked again for something.
         failure: What ended the last attempt, if it failed.
         started: Set once the first connection stands and has joined the endpoint's channels, or there will be none.
         settled: Set once the session has ended and its connections are closed.
@@ -86,6 +91,8 @@ class WSSession:
         self.started = anyio.Event()
         self.settled = anyio.Event()
         self.inbox: Inbox[Message] = Inbox(endpoint.queue_size, room=self._resume)
+        self.uploads = Uploads()
+        self.retry_wait = endpoint.client.backoff_base
         self._endpoint = endpoint
         self._handlers = handlers
         self._keep_trying = keep_trying
@@ -219,14 +226,7 @@ class WSSession:
             LocalProtocolError, QueueFull: As `rtcore.Client.request` does. Nothing has changed.
             ConnectionClosed: The session has ended. Nothing has changed.
         """
-        self._check_usable()
-        token, effects = self._machine.request(command, now=self.now())
-        self._outcomes.expect(token)
-        self._queued += not effects
-        self._perform(effects)
-        # What is awaited comes by reading, so that goes on now whatever waits already.
-        self._resume()
-        return token
+        return self._issue(command, self._outcomes.expect)
 
     def post(self, command: Command, own_id: object) -> None:
         """Carry out a command, or queue it; the outcome is a message, as if the user had written the command.
@@ -239,11 +239,19 @@ class WSSession:
             LocalProtocolError, QueueFull: As `rtcore.Client.request` does. Nothing has changed.
             ConnectionClosed: The session has ended. Nothing has changed.
         """
-        self._check_usable()
-        token, effects = self._machine.request(command, now=self.now())
-        self._outcomes.post(token, own_id)
-        self._queued += not effects
-        self._perform(effects)
+        self._issue(command, lambda token: self._outcomes.post(token, own_id))
+
+    def ask(self, command: Command, told: Callable[[Outcome], None]) -> None:
+        """Carry out a command likewise; `told` gets the outcome, and must not block or raise."""
+        self._issue(command, lambda token: self._outcomes.watch(token, told))
+
+    def write(self, message: SendTextFrame | SendBinaryFrame) -> None:
+        """Send a message of the protocol on the present connection; without one, drop it."""
+        link = self._link
+        # One that the server is closing takes no more. What is not acknowledged is sent again on the next.
+        if link is not None and link.socket.state is WebSocketState.OPEN:
+            self._messages_sent += 1
+            link.socket.send(message)
 
     async def find_room(self) -> None:
         """Wait until one more publication may be made; not while there is no connection, where it is for the queue."""
@@ -282,10 +290,10 @@ class WSSession:
         while self.closing and self._link is not None:
             await self._link.ended.wait()
 
-    async def drain(self) -> None:
-        """Wait while much of what was sent waits to be written."""
+    async def drain(self, *, all_of_it: bool = False) -> None:
+        """Wait while much of what was sent, or anything of it, waits to be written."""
         if self._link is not None:
-            await self._link.socket.drain()
+            await self._link.socket.drain(all_of_it=all_of_it)
 
     def disconnect(self) -> None:
         """End the session by the user's wish; `settled` tells when the closing handshake is done."""
@@ -299,8 +307,7 @@ class WSSession:
             self._perform(self._machine.send(Disconnect(), now=self.now()))
 
     def _check_usable(self) -> None:
-        ending = self.ending()
-        if ending is not None:
+        if (ending := self.ending()) is not None:
             raise ending
 
     # What the connections tell
@@ -309,10 +316,13 @@ class WSSession:
         """The WebSocket of the present link is open."""
         self._perform(self._machine.opened(now=self.now()))
 
-    def received(self, text: str) -> None:
+    def received(self, message: str | bytes) -> None:
         """A message has come on the present link."""
         self._messages_received += 1
-        self._perform(self._machine.receive_text(text, now=self.now()))
+        if isinstance(message, str):
+            self._perform(self._machine.receive_text(message, now=self.now()))
+        else:
+            self._perform(self._machine.receive_bytes(message, now=self.now()))
 
     def heard(self) -> None:
         """Bytes have come on the present link."""
@@ -331,7 +341,7 @@ class WSSession:
     @property
     def full(self) -> bool:
         """Whether reading is to pause: not while an answer is awaited, which only reading can bring."""
-        return self.inbox.full and not self._outcomes.awaited and not self._looking
+        return self.inbox.full and not (self._outcomes.awaited or self._looking or self.uploads)
 
     # Inside
 
@@ -366,14 +376,16 @@ class WSSession:
         for effect in effects:
             match effect:
                 case SendText(text=text):
-                    self._write(text)
+                    self.write(SendTextFrame(text))
+                case SendBytes(payload=payload):
+                    self.write(SendBinaryFrame(payload))
                 case MessageReceived(message=message):
                     self._deliver(message)
                 case Answered() | Refused():
                     self._tell(effect)
                 case Open(last_event_id=last_event_id):
                     assert self._attempts is not None, "a session that does not run opens nothing"
-                    endpoint = self._endpoint_after(last_event_id)
+                    endpoint = self._endpoint.going_on(self._machine.session, last_event_id)
                     self._link = WSLink(self, endpoint, traffic=self._traffic, clock=self.now)
                     self._attempts.start_soon(self._link.run)
                 case Drop(code=code, reason=reason):
@@ -386,6 +398,7 @@ class WSSession:
                     self.failure = None
                     _log.info("connected to %s as %s", self._endpoint.url.authority, effect.connection_id)
                     self._start()
+                    self.uploads.connected()
                 case Rejoined(channel=channel, data=data):
                     _log.debug("joined %r again", channel)
                     self._call("rejoined", {"type": "rejoined", **target_of(channel), "data": data})
@@ -401,6 +414,7 @@ class WSSession:
                 case ProtocolFault(reason=reason):
                     _log.warning("%s does not keep to the protocol: %s", self._endpoint.url.authority, reason)
                 case Lost(reason=reason, retry_at=retry_at):
+                    self.uploads.lost()
                     wait = retry_at - self.now()
                     _log.info("lost %s (%s): next attempt in %.1f s", self._endpoint.url.authority, reason, wait)
                     if not self.started.is_set() and not self._keep_trying:
@@ -408,6 +422,7 @@ class WSSession:
                         self.started.set()
                 case Ended():
                     self._ended = effect
+                    self.uploads.end()
                     self._queued = 0
                     if unsent := effect.unsent + self._unsent:
                         _log.warning("%d messages were never sent", unsent)
@@ -445,22 +460,19 @@ class WSSession:
             # The next one begins with another token.
             pass
 
-    def _endpoint_after(self, last_event_id: str | None) -> WSEndpoint:
-        fields = {"session": self._machine.session}
-        if last_event_id is not None:
-            fields["last_event_id"] = last_event_id
-        return attrs.evolve(self._endpoint, url=self._endpoint.url.with_fields(fields))
-
     def _start(self) -> None:
         if self.connected and not self._joining:
             self.started.set()
 
-    def _write(self, text: str) -> None:
-        link = self._link
-        # One that the server is closing takes no more. What is not acknowledged is sent again on the next.
-        if link is not None and link.socket.state is WebSocketState.OPEN:
-            self._messages_sent += 1
-            link.socket.send(SendFrame(text))
+    def _issue(self, command: Command, note: Callable[[str], None]) -> str:
+        self._check_usable()
+        token, effects = self._machine.request(command, now=self.now())
+        note(token)
+        self._queued += not effects
+        self._perform(effects)
+        # What is awaited comes by reading, so that goes on now whatever waits already.
+        self._resume()
+        return token
 
     def _tell(self, outcome: Outcome) -> None:
         self._joining.pop(outcome.id, None)
@@ -475,6 +487,8 @@ class WSSession:
 
     def _deliver(self, message: Message) -> None:
         kind = str(message["type"])
+        if kind == "upload" and self.uploads.received(message):
+            return
         if not self._call(kind, message) and kind not in _HOUSEKEEPING:
             self.inbox.put(message)
 

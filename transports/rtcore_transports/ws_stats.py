@@ -18,7 +18,7 @@ class WSStats:
         channels: The channels that it is, or wants to be, a member of.
         reconnects: How often a connection followed on another.
         messages_received: Messages of the server, answers included.
-        messages_sent: Messages handed to a connection, commands included.
+        messages_sent: Messages handed to a connection, commands and the parts of files included.
         bytes_received: Bytes of all connections, framing and handshakes included.
         bytes_sent: Likewise.
         queued: What has been sent while there was no connection, and waits for one.
