@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final, TypeVar
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,8 +17,10 @@ from rtcore import Refusal
 from rtcore.permissions import Identity
 from rtcore.signaling.ice_servers import IceServer, ice_servers
 from rtcore_transports import Authenticator, Driver, Handler, Hooks
+from rtcore_transports.file_store import FileStoreError
 
 from .asgi_endpoints import serve_event_stream, serve_websocket
+from .binary_api import BinaryApi
 from .connections import ConnectionManager, connection_manager
 from .cors import Cors
 from .errors import (
@@ -27,6 +30,7 @@ from .errors import (
     respond_to_http_exception,
     respond_to_nobody,
     respond_to_refusal,
+    respond_to_store,
 )
 from .guard import Guard
 from .http_api import HttpApi
@@ -73,6 +77,7 @@ class RealtimeApp:
             exception_handlers={
                 HTTPException: respond_to_http_exception,
                 RefusalError: respond_to_refusal,
+                FileStoreError: respond_to_store,
                 ClientDisconnect: respond_to_nobody,
                 Exception: respond_to_failure,
             },
@@ -97,7 +102,7 @@ class RealtimeApp:
 
     def serves(self, scope: Scope) -> bool:
         """Tell whether the connection of an ASGI scope is for a path of this application."""
-        return self._path_below_prefix(scope) is not None
+        return self._find(scope) is not None
 
     def on_message(self, kind: str) -> Callable[[HandlerT], HandlerT]:
         """Return a decorator: the function handles the messages of a type that name no channel and no recipient.
@@ -117,10 +122,15 @@ class RealtimeApp:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
-        path = self._path_below_prefix(scope)
-        if path is None:
+        found = self._find(scope)
+        if found is None:
             await self._not_found(scope, receive, send)
-        elif scope["type"] == "http":
+            return
+        base, path = found
+        if self.driver.files is not None:
+            # Where it is mounted only requests tell.
+            self.driver.files.base = quote(base)
+        if scope["type"] == "http":
             await self._http({**scope, "path": path, "root_path": ""}, receive, send)
         elif (signals := self.config.signals_at(path)) is not None:
             await serve_websocket(scope, receive, send, driver=self.driver, config=self.config, signals=signals)
@@ -138,19 +148,22 @@ class RealtimeApp:
             allow_anonymous = config.gate.allow_anonymous
             api = WebRTCApi(self.driver, limits=limits, servers=self._ice_servers, allow_anonymous=allow_anonymous)
             routes += api.routes(guard)
+        if self.driver.files is not None:
+            routes += BinaryApi(self.driver, self.driver.files, limits=limits).routes(guard)
         routes += [guard.route(path, {"GET": self._upgrade_required}) for path in self.websocket_paths]
         return routes
 
-    def _path_below_prefix(self, scope: Scope) -> str | None:
+    def _find(self, scope: Scope) -> tuple[str, str] | None:
+        """Return the path below which everything is, and the rest of the path; ``None`` for what is not of ours."""
         # ASGI: the path includes the root path, where the application is mounted; some hosts leave it out all the same.
-        root_path = scope.get("root_path", "")
+        root_path: str = scope.get("root_path", "")
         path: str = scope["path"]
         if root_path and path.startswith(f"{root_path}/"):
             path = path.removeprefix(root_path)
         prefix = self.config.prefix
         if path.startswith(f"{prefix}/"):
-            return path.removeprefix(prefix)
-        return path if root_path else None
+            return root_path + prefix, path.removeprefix(prefix)
+        return (root_path, path) if root_path else None
 
     def _ice_servers(self, user_id: str | None, now: float) -> list[IceServer]:
         webrtc = self.connection_manager.settings.webrtc
@@ -186,4 +199,5 @@ class RealtimeApp:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self.driver.drain()
+        await self.driver.aclose()
         await send({"type": "lifespan.shutdown.complete"})

@@ -9,19 +9,19 @@ import anyio
 import attrs
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from rtcore import CloseCode, Refusal, Transport, encode_retry
 from rtcore_transports import (
     EVENT_STREAM_HEADERS,
     Admission,
+    Awaited,
     Driver,
     EndpointConfig,
     Pending,
     Visitor,
     last_event_id_of,
     read_query,
-    refuse_binary,
     turn_away,
 )
 
@@ -63,7 +63,14 @@ async def serve_websocket(
             await send({"type": "websocket.close", "code": code, "reason": outcome.code})
         return
     connection_id = secrets.token_hex(8)
-    outlet = WebSocketOutlet(send, driver, connection_id, max_bytes=config.max_backlog, max_messages=config.max_waiting)
+    outlet = WebSocketOutlet(
+        send,
+        driver,
+        connection_id,
+        max_bytes=config.max_backlog,
+        max_messages=config.max_waiting,
+        json_only=outcome.json_only,
+    )
     driver.attach(outlet, connection_id, outcome, transport=Transport.WEBSOCKET)
     driver.ensure_running()
     try:
@@ -75,21 +82,28 @@ async def serve_websocket(
 
             tasks.start_soon(write)
             while (message := await receive())["type"] == "websocket.receive":
-                text = message.get("text")
-                limit = config.websocket.max_message_size
-                if len(message["bytes"] if text is None else text.encode(errors="surrogatepass")) > limit:
-                    # The host allows more than we do.
-                    driver.close(connection_id, CloseCode.MESSAGE_TOO_BIG, f"a message has at most {limit} bytes")
-                    continue
-                if text is None:
-                    refuse_binary(driver, connection_id)
-                    continue
-                for handle in driver.receive_text(connection_id, text):
+                for handle in _receive(message, connection_id, driver, config):
                     await driver.handle(handle)
             tasks.cancel_scope.cancel()
     finally:
         driver.detach(connection_id, outlet)
         outlet.abandon()
+
+
+def _receive(message: Message, connection_id: str, driver: Driver, config: EndpointConfig) -> list[Awaited]:
+    """Pass in one message of a client; returns what takes time."""
+    text: str | None = message.get("text")
+    limits = config.websocket
+    if text is None:
+        payload: bytes = message["bytes"]
+        limit, size = limits.max_binary_size or limits.max_message_size, len(payload)
+    else:
+        limit, size = limits.max_message_size, len(text.encode(errors="surrogatepass"))
+    if size > limit:
+        # The host allows more than we do.
+        driver.close(connection_id, CloseCode.MESSAGE_TOO_BIG, f"a message has at most {limit} bytes")
+        return []
+    return driver.receive_bytes(connection_id, payload) if text is None else driver.receive_text(connection_id, text)
 
 
 async def _admit(

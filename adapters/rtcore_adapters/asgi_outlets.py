@@ -140,11 +140,36 @@ class QueueOutlet(ABC):
 
 
 class WebSocketOutlet(QueueOutlet):
-    """Messages as ``websocket.send`` of text."""
+    """Messages as ``websocket.send``: of text, or of bytes for a file.
+
+    Args:
+        send: See `QueueOutlet`.
+        driver: See `QueueOutlet`.
+        connection_id: See `QueueOutlet`.
+        max_bytes: See `QueueOutlet`.
+        max_messages: See `QueueOutlet`.
+        json_only: Whether a file is text too, as base64.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        driver: Driver,
+        connection_id: str,
+        *,
+        max_bytes: int,
+        max_messages: int,
+        json_only: bool = False,
+    ) -> None:
+        super().__init__(send, driver, connection_id, max_bytes=max_bytes, max_messages=max_messages)
+        self._json_only = json_only
 
     async def _write(self, messages: Sequence[Encoded]) -> None:
         for message in messages:
-            await self._send({"type": "websocket.send", "text": message.text})
+            if message.data is None or self._json_only:
+                await self._send({"type": "websocket.send", "text": message.text})
+            else:
+                await self._send({"type": "websocket.send", "bytes": message.payload})
 
     async def _end(self, code: int, reason: str) -> None:
         await self._send({"type": "websocket.close", "code": code, "reason": reason})

@@ -1,12 +1,10 @@
-"""The command ``rtcore``: serve, pub, sub, history, stats, token and revoke."""
+"""The command ``rtcore``: serve, pub, sub, send-file, history, stats, token and revoke."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn
+from typing import Final, Literal, NoReturn
 from urllib.parse import quote
 
 import anyio
@@ -14,13 +12,15 @@ import click
 
 from rtcore import Message, RtcoreError, encode
 from rtcore.commands import MAX_HISTORY_LIMIT
-from rtcore.messages import decode_value
+from rtcore.json_values import decode_value
+from rtcore_transports import WSClient
 
 from .app import RealtimeApp
 from .auth import WSAuthenticator
+from .cli_files import FileSaver, describe_file, is_file, send_file
+from .cli_loop import print_json, run_on
 from .cli_remote import Remote, remote_options
 from .hosting import ServerName, load_app, run_server
-from .hosting_error import HostingError
 from .logs import configure_logging
 from .settings import check_bind, load_settings
 from .tls import ServerTls, tls_files
@@ -35,6 +35,9 @@ _QUIET: Final = frozenset({"connected", "response", "heartbeat", "disconnect", "
 @click.version_option(package_name="rtcore")
 def cli() -> None:
     """Realtime messaging: WebSocket, Server-Sent Events and HTTP on one server."""
+
+
+cli.add_command(send_file)
 
 
 @cli.command()
@@ -113,7 +116,7 @@ def serve(
             tls=tls,
         )
 
-    _run(run, loop)
+    run_on(run, loop)
 
 
 @cli.command()
@@ -129,43 +132,62 @@ def pub(channel: str, message: str, remote: Remote) -> None:
     payload: Message = dict(value) if isinstance(value, dict) else {"data": message}
 
     async def run() -> None:
-        _print(await remote.publisher().send_to_channel(channel, payload))
+        print_json(await remote.publisher().send_to_channel(channel, payload))
 
-    _run(run)
+    run_on(run)
 
 
 @cli.command()
 @click.argument("channels", metavar="CHANNEL...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, everything that comes.")
 @click.option("--count", type=click.IntRange(1), help="End after so many messages.")
+@click.option(
+    "--save",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Save the files that come there; none that is there is replaced.",
+)
 @remote_options
-def sub(channels: tuple[str, ...], as_json: bool, count: int | None, remote: Remote) -> None:
+def sub(channels: tuple[str, ...], as_json: bool, count: int | None, save: Path | None, remote: Remote) -> None:
     """Print the messages of CHANNELs as they come, until Ctrl-C; reconnects by itself.
 
     What was said while it was away comes first. Where something may be missing all the same, it says so on stderr.
     """
 
-    async def run() -> None:
+    async def listen(client: WSClient, saver: FileSaver | None) -> None:
         left = count
-        async with remote.client() as client:
-            for channel in channels:
-                await client.subscribe_to_channel(channel)
-            click.echo(f"listening to {', '.join(channels)}", err=True)
-            async for message in client:
-                if message.get("type") == "gap":
-                    click.echo(f"something may be missing in {message['channel']} ({message.get('reason')})", err=True)
-                if as_json:
-                    _print(message)
-                elif message.get("type") in _QUIET:
-                    continue
-                else:
-                    click.echo(_as_line(message))
-                if left is not None:
-                    left -= 1
-                    if not left:
-                        return
+        for channel in channels:
+            await client.subscribe_to_channel(channel)
+        click.echo(f"listening to {', '.join(channels)}", err=True)
+        async for message in client:
+            if message.get("type") == "gap":
+                click.echo(f"something may be missing in {message['channel']} ({message.get('reason')})", err=True)
+            if saver is not None and is_file(message):
+                await saver.save(message, _as_line(message), as_json=as_json)
+            elif as_json:
+                print_json(message)
+            elif message.get("type") in _QUIET:
+                continue
+            else:
+                click.echo(_as_line(message))
+            if left is not None:
+                left -= 1
+                if not left:
+                    return
 
-    _run(run)
+    async def run() -> None:
+        failure: RtcoreError | OSError | None = None
+        async with remote.client() as client, anyio.create_task_group() as tasks:
+            try:
+                await listen(client, None if save is None else FileSaver(client, save, tasks))
+            except (RtcoreError, OSError) as error:
+                # Not through the task group, which would wrap it.
+                failure = error
+                tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    run_on(run)
 
 
 @cli.command()
@@ -181,11 +203,11 @@ def history(channel: str, limit: int, as_json: bool, remote: Remote) -> None:
         publications = page.get("publications")
         for message in publications if isinstance(publications, list) else ():
             if as_json:
-                _print(message)
+                print_json(message)
             else:
                 click.echo(_as_line(message))
 
-    _run(run)
+    run_on(run)
 
 
 @cli.command()
@@ -194,9 +216,9 @@ def stats(remote: Remote) -> None:
     """Print the server's counts as JSON."""
 
     async def run() -> None:
-        _print(await remote.publisher().get("/stats"))
+        print_json(await remote.publisher().get("/stats"))
 
-    _run(run)
+    run_on(run)
 
 
 @cli.command()
@@ -216,9 +238,9 @@ def revoke(
     body = {name: value for name, value in named.items() if value is not None}
 
     async def run() -> None:
-        _print(await remote.publisher().post("/tokens/revoke", body))
+        print_json(await remote.publisher().post("/tokens/revoke", body))
 
-    _run(run)
+    run_on(run)
 
 
 @cli.command()
@@ -261,19 +283,6 @@ def _fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def _run(run: Callable[[], Coroutine[Any, Any, None]], loop: str = "asyncio") -> None:
-    if loop != "asyncio" and find_spec(loop) is None:
-        raise HostingError(f"--loop {loop} needs {loop}: pip install 'rtcore[{loop}]'")
-    if loop == "trio":
-        anyio.run(run, backend="trio")
-    else:
-        anyio.run(run, backend="asyncio", backend_options={"use_uvloop": loop == "uvloop"})
-
-
-def _print(message: Message) -> None:
-    click.echo(encode(message).text)
-
-
 def _as_line(message: Message) -> str:
     """Return what a person wants to read of a message."""
     meta, channel = message.get("meta"), message.get("channel")
@@ -284,6 +293,8 @@ def _as_line(message: Message) -> str:
     if message.get("type") in ("user_joined", "user_left"):
         verb = "joins" if message["type"] == "user_joined" else "leaves"
         return f"{where}{message.get('user_id') or message.get('connection_id')} {verb}"
+    if is_file(message):
+        return f"{where}{who}{describe_file(message)}"
     for part in (message, message.get("data")):
         for field in ("text", "message", "data", "content"):
             if isinstance(part, dict) and isinstance(part.get(field), str):

@@ -11,18 +11,20 @@ import attrs
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
-from rtcore import CloseCode, CommandError, LocalProtocolError, Message, Refusal, Transport, encode
+from rtcore import BinaryMessage, CloseCode, CommandError, LocalProtocolError, Message, Refusal, Transport, encode
 from rtcore.channels import BROADCAST
 from rtcore.messages import check_channel, normalize_user_id, with_type
 from rtcore.permissions import OPEN, Grant
 from rtcore.router import Published
+from rtcore.session import NO_FILES
+from rtcore.uploads import check_head
 from rtcore_transports import Admission, Authenticator, Background, Driver, EndpointConfig
 
 from .asgi_endpoints import EventStreamResponse
 from .asgi_outlets import Send, WebSocketOutlet
 from .auth import WSAuthenticator
 from .errors import refusal_response
-from .settings import Settings, endpoint_config, load_settings, node_config
+from .settings import Settings, endpoint_config, load_settings, node_config, open_files
 
 __all__ = ["ConnectionManager", "Receipt", "connection_manager"]
 
@@ -47,8 +49,9 @@ class ConnectionManager:
     """Connects one's own endpoints to the node, and sends to whoever is connected.
 
     Messages are any JSON: what is not an object becomes ``{"data": …}``, and a missing ``type`` is
-    ``channel_message``, ``user_message`` or ``broadcast`` by the target. Every method raises `rtcore.CommandError` for
-    an argument that cannot be, with nothing changed.
+    ``channel_message``, ``user_message`` or ``broadcast`` by the target. Or they are a `rtcore.BinaryMessage`, which is
+    said as one and is not kept. Every method raises `rtcore.CommandError` for an argument that cannot be, with nothing
+    changed.
 
     Args:
         settings: Limits and intervals; those of the environment if left out, read when first needed.
@@ -84,7 +87,9 @@ class ConnectionManager:
             authenticator = self._authenticator
             if authenticator is None and settings.ws.takes_credentials:
                 authenticator = WSAuthenticator(settings)
-            self._driver = Driver(node_config(settings), gate=self.config.gate, authenticator=authenticator)
+            self._driver = Driver(
+                node_config(settings), files=open_files(settings), gate=self.config.gate, authenticator=authenticator
+            )
         return self._driver
 
     # Connecting
@@ -95,6 +100,8 @@ class ConnectionManager:
         connection_id: str,
         user_id: str | int | None = None,
         grant: Grant | None = None,
+        *,
+        json_only: bool = False,
     ) -> None:
         """Accept a WebSocket, unless that is done, and connect it; from now on it is written to in the background.
 
@@ -107,6 +114,7 @@ class ConnectionManager:
             grant: What it is allowed; by default `rtcore.permissions.OPEN`: what the namespaces open to anybody, and to
                 administer. ``Grant()`` is the same without that, as for somebody who comes without a credential to a
                 server that has keys. With one of a token the connection ends when the token does.
+            json_only: Whether it hears files as JSON too, and not in binary frames.
 
         Raises:
             CommandError: If the server is full, there are too many connections of the user, the token has ended, or an
@@ -126,7 +134,12 @@ class ConnectionManager:
             send = websocket
         config, driver = self.config, self.driver
         outlet = WebSocketOutlet(
-            send, driver, connection_id, max_bytes=config.max_backlog, max_messages=config.max_waiting
+            send,
+            driver,
+            connection_id,
+            max_bytes=config.max_backlog,
+            max_messages=config.max_waiting,
+            json_only=json_only,
         )
         self._replace(connection_id)
         driver.attach(outlet, connection_id, admission, transport=Transport.WEBSOCKET)
@@ -219,15 +232,16 @@ class ConnectionManager:
 
     async def send_to_connection(self, connection_id: str, message: object) -> Receipt | None:
         """Send to one connection; ``None`` where there is none of that id (any more)."""
-        whole = _message(message, "user_message")
+        whole, data = self._publishable(message, "user_message")
         if connection_id not in self.driver.node:
             return None
-        return _receipt(self.driver.publish_to_connection(connection_id, whole))
+        return _receipt(self.driver.publish_to_connection(connection_id, whole, data=data))
 
     async def send_to_user(self, user_id: str | int, message: object) -> Receipt:
         """Send to every connection of a user, of whom there may be none."""
         user = _checked(normalize_user_id(user_id))
-        return _receipt(self.driver.publish_to_user(user, _message(message, "user_message")))
+        whole, data = self._publishable(message, "user_message")
+        return _receipt(self.driver.publish_to_user(user, whole, data=data))
 
     async def send_to_channel(self, channel: str, message: object, persist: bool = False) -> Receipt:
         """Send to everybody in a channel.
@@ -238,20 +252,29 @@ class ConnectionManager:
             persist: Whether it is kept for those who join later; that is ``"persistent": true`` in the message.
         """
         _admitted(check_channel(channel))
-        whole = _message(message, "channel_message")
+        whole, data = self._publishable(message, "channel_message")
         if persist:
             whole["persistent"] = True
-        return _receipt(self.driver.publish(channel, whole))
+        return _receipt(self.driver.publish(channel, whole, data=data))
 
     async def broadcast(self, message: object) -> Receipt:
         """Send to everybody."""
-        return _receipt(self.driver.publish(BROADCAST, _message(message, "broadcast")))
+        whole, data = self._publishable(message, "broadcast")
+        return _receipt(self.driver.publish(BROADCAST, whole, data=data))
 
     # Looking
 
     async def get_connection_stats(self) -> dict[str, object]:
         """Return counts: ``websocket_count``, ``sse_count``, ``unique_users``, ``active_channels`` and more."""
         return self.driver.stats()
+
+    def _publishable(self, message: object, default_type: str) -> tuple[Message, bytes | None]:
+        """Return what is said, and the file in it."""
+        if not isinstance(message, BinaryMessage):
+            return _message(message, default_type), None
+        head, files = message.to_head(), self.driver.files
+        _admitted(NO_FILES if files is None else check_head(head, message.data, files.config.file))
+        return head, message.data
 
     def _replace(self, connection_id: str) -> None:
         self.driver.close(connection_id, CloseCode.GOING_AWAY, "replaced by a new connection", reconnect=False)

@@ -15,9 +15,11 @@ from .unread_bodies import skip_body
 __all__ = ["Cors"]
 
 _METHODS: Final = b"GET, HEAD, POST, PUT, DELETE"
-_REQUEST_HEADERS: Final = ("Authorization", "Content-Type", "Last-Event-ID")
+_REQUEST_HEADERS: Final = ("Authorization", "Content-Type", "If-None-Match", "If-Range", "Last-Event-ID", "Range")
 # What a page may read of an answer beside what Fetch lists as safe.
-_RESPONSE_HEADERS: Final = b"Allow, Retry-After, WWW-Authenticate"
+_RESPONSE_HEADERS: Final = (
+    b"Accept-Ranges, Allow, Content-Disposition, Content-Range, ETag, Retry-After, WWW-Authenticate"
+)
 # Seconds. What changes meanwhile holds for requests all the same; browsers keep it for two hours at most.
 _MAX_AGE: Final = b"600"
 _PREFLIGHT_VARY: Final = b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"

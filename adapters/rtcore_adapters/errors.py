@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rtcore import Refusal, encode
+from rtcore_transports.file_store import FileStoreError
 
 from .unread_bodies import skip_body
 
@@ -20,6 +21,7 @@ __all__ = [
     "respond_to_http_exception",
     "respond_to_nobody",
     "respond_to_refusal",
+    "respond_to_store",
 ]
 
 _MESSAGES: Final = {
@@ -69,6 +71,12 @@ async def respond_to_refusal(request: Request, error: Exception) -> Response:
         # has decided to close the connection rather than continue waiting." (RFC 9110, section 15.5.9)
         headers["connection"] = "close"
     return refusal_response(error.refusal, headers)
+
+
+async def respond_to_store(request: Request, error: Exception) -> Response:
+    """Turn a `FileStoreError` into its response."""
+    assert isinstance(error, FileStoreError), "registered for nothing else"
+    return await respond_to_refusal(request, RefusalError(error.refusal))
 
 
 async def respond_to_http_exception(request: Request, error: Exception) -> Response:

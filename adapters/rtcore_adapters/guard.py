@@ -33,16 +33,21 @@ class Rule:
             a room that the body names, it is the node that decides: there it is known what holds for the channel, and
             who is in it.
         public: Whether it is for everybody, whatever they come with.
+        hides: Whether what they may not see is to them as what is not there: ``not_found``. Whoever has come without a
+            credential is told of either that it may take one.
     """
 
     action: Action | None = None
     room: str | None = None
     public: bool = False
+    hides: bool = False
 
 
 _EVERYBODY: Final = Rule(public=True)
 _VISITORS: Final = Rule()
 _PUBLISHERS: Final = Rule(Action.PUBLISH)
+# Who sends a file publishes it too.
+_UPLOADERS: Final = Rule(Action.UPLOAD)
 _OPERATORS: Final = Rule(Action.ADMINISTER)
 
 #: Of each method and path below the prefix.
@@ -52,6 +57,11 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("POST", "/notifications/send"): _PUBLISHERS,
     ("POST", "/notifications/channel"): _PUBLISHERS,
     ("POST", "/notifications/broadcast"): _PUBLISHERS,
+    ("POST", "/binary/upload"): _UPLOADERS,
+    ("POST", "/binary/send"): _UPLOADERS,
+    ("POST", "/binary/text"): _UPLOADERS,
+    # What comes with something said in a channel is for those who may hear that.
+    ("GET", "/binary/{file_id}"): Rule(Action.SUBSCRIBE, hides=True),
     ("GET", "/channels"): Rule(Action.SUBSCRIBE),
     ("GET", "/channels/{channel:path}/history"): Rule(Action.HISTORY),
     ("GET", "/channels/{channel:path}/presence"): Rule(Action.PRESENCE),
@@ -129,13 +139,13 @@ class Guard:
         if isinstance(identity, Refusal):
             raise RefusalError(identity, unread=True)
         if refusal := _decide(rule, request, identity):
-            raise RefusalError(self._worded(refusal, identity), unread=True)
+            raise RefusalError(self._worded(refusal, identity, rule), unread=True)
         try:
             return await handler(request, identity)
         except RefusalError as error:
-            raise RefusalError(self._worded(error.refusal, identity), unread=error.unread) from None
+            raise RefusalError(self._worded(error.refusal, identity, rule), unread=error.unread) from None
 
-    def _worded(self, refusal: Refusal, identity: Identity) -> Refusal:
+    def _worded(self, refusal: Refusal, identity: Identity, rule: Rule) -> Refusal:
         """Return a refusal as somebody is told it: whoever has come without a credential may come with one.
 
         "The 401 (Unauthorized) status code indicates that the request has not been applied because it lacks valid
@@ -143,7 +153,8 @@ class Guard:
         """
         is_anonymous = identity.user_id is None and identity.grant.credential is Credential.NONE
         might = is_anonymous and self._driver.authenticator is not None
-        return _UNAUTHORIZED if might and refusal.code in _DENIALS else refusal
+        is_denial = refusal.code in _DENIALS or (rule.hides and refusal.code == "not_found")
+        return _UNAUTHORIZED if might and is_denial else refusal
 
 
 def _decide(rule: Rule, request: Request, identity: Identity) -> Refusal | None:

@@ -121,6 +121,10 @@ async def run_server(
                 await _serve_hypercorn(realtime, whole, sock, shutdown_timeout, signals, ready, tls)
     except (OSError, LifespanError) as error:
         raise HostingError(f"cannot serve on {host}:{port}: {error}") from error
+    finally:
+        if realtime.driver.files is not None:
+            # An application beside has the lifespan for itself.
+            await realtime.driver.files.aclose()
 
 
 def _raise_file_limit() -> None:
@@ -208,7 +212,8 @@ async def _serve_hypercorn(
     # It does not end the connection of a WebSocket that the application has closed, but waits this long for it.
     config.graceful_timeout = min(shutdown_timeout, _HYPERCORN_GRACE)
     config.shutdown_timeout = shutdown_timeout
-    config.websocket_max_message_size = realtime.config.websocket.max_message_size
+    websocket = realtime.config.websocket
+    config.websocket_max_message_size = max(websocket.max_message_size, websocket.max_binary_size or 0)
     config.websocket_ping_interval = realtime.config.websocket.ping_interval
     config.loglevel = "WARNING"
 

@@ -7,16 +7,16 @@ from typing import Final
 
 import anyio
 import attrs
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from rtcore import Message, Refusal
-from rtcore.messages import decode_value
+from rtcore.json_values import decode_value
 from rtcore.router import Published
 
 from .errors import RefusalError, json_response
 
-__all__ = ["BodyLimits", "answer", "read_json", "receipt", "refused"]
+__all__ = ["BodyLimits", "BodyReader", "answer", "length_of", "read_json", "receipt", "refuse_encoded", "refused"]
 
 # Python refuses to convert thousands of digits; no body is so long.
 _MAX_DIGITS: Final = 18
@@ -48,9 +48,7 @@ async def read_json(request: Request, limits: BodyLimits, *, empty: object = Non
     Raises:
         RefusalError: It is no JSON, too large or too slow.
     """
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        # What is compressed may be a thousand times as large.
-        raise _unread("unsupported_media_type", "send the body without 'Content-Encoding'", status=415)
+    refuse_encoded(request)
     is_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
     body = await _read(request, limits) if is_json or empty is not None else b""
     if not body and empty is not None:
@@ -66,8 +64,7 @@ async def read_json(request: Request, limits: BodyLimits, *, empty: object = Non
 
 async def _read(request: Request, limits: BodyLimits) -> bytes:
     too_large = _unread("body_too_large", f"a request's body has at most {limits.max_size} bytes", status=413)
-    length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and len(length) <= _MAX_DIGITS and int(length) > limits.max_size:
+    if (length_of(request) or 0) > limits.max_size:
         raise too_large
     body = bytearray()
     with anyio.move_on_after(limits.timeout) as waiting:
@@ -80,6 +77,65 @@ async def _read(request: Request, limits: BodyLimits) -> bytes:
         text = f"the request's body was not complete after {limits.timeout:g} s"
         raise refused("request_timeout", text, status=408)
     return bytes(body)
+
+
+def refuse_encoded(request: Request) -> None:
+    """Raise `RefusalError` where the body is compressed: what is may be a thousand times as large."""
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise _unread("unsupported_media_type", "send the body without 'Content-Encoding'", status=415)
+
+
+def length_of(request: Request) -> int | None:
+    """Return how many bytes the body of a request is said to have, or ``None`` where nothing is said."""
+    length = request.headers.get("content-length", "")
+    if not length.isascii() or not length.isdigit():
+        return None
+    return int(length) if len(length) <= _MAX_DIGITS else 10**_MAX_DIGITS
+
+
+class BodyReader:
+    """Reads a body piece by piece, however long it takes as long as it goes on.
+
+    Args:
+        request: Whose body has not been read.
+        too_large: What to refuse it with.
+        max_size: The most bytes that it may have.
+        timeout: Seconds for which it may stop.
+
+    Raises:
+        RefusalError: It is said to be larger.
+    """
+
+    def __init__(self, request: Request, too_large: Refusal, *, max_size: int, timeout: float) -> None:
+        if (length_of(request) or 0) > max_size:
+            raise RefusalError(too_large)
+        self._receive = request.receive
+        self._too_large = too_large
+        self._left = max_size
+        self._timeout = timeout
+        self._is_complete = False
+
+    async def read(self) -> bytes:
+        """Return the next piece, or nothing at the end.
+
+        Raises:
+            RefusalError: It is larger than it may be, or has stopped.
+            ClientDisconnect: It ends too early.
+        """
+        piece = b""
+        while not piece and not self._is_complete:
+            with anyio.move_on_after(self._timeout) as waiting:
+                message = await self._receive()
+            if waiting.cancelled_caught:
+                raise refused("request_timeout", f"the request's body stopped for {self._timeout:g} s", status=408)
+            if message["type"] != "http.request":
+                raise ClientDisconnect
+            piece = message.get("body", b"")
+            self._is_complete = not message.get("more_body", False)
+        self._left -= len(piece)
+        if self._left < 0:
+            raise RefusalError(self._too_large)
+        return piece
 
 
 def refused(code: str, message: str, status: int = 422) -> RefusalError:

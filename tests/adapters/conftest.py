@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -13,6 +14,9 @@ from rtcore_adapters import Settings
 from rtcore_adapters.settings import RealtimeSettings, WebSocketSettings
 
 from .hosting import HOSTS, Host, HostKind, errors_of_ours, run_host
+
+if TYPE_CHECKING:
+    from .s3 import S3
 
 #: Small, so that tests of the limit are.
 MAX_MESSAGE_SIZE = 2**16
@@ -44,6 +48,24 @@ def host(running_host: Host) -> Host:
 def room() -> str:
     """Return the id of a room that no other test uses, and that needs escaping in a path."""
     return f"room/{next(_ROOMS)}"
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """Run a server of object storage, once for all who need one: it takes its time to start."""
+    from .s3 import s3_server
+
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let stores have credentials, and nobody's own settings a say."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "something")
 
 
 @pytest.fixture

@@ -251,7 +251,7 @@ async def _run_hypercorn(
     options = Config()
     options.bind = [f"fd://{sock.detach()}"]
     options.graceful_timeout = options.shutdown_timeout = settings.realtime.shutdown_timeout
-    options.websocket_max_message_size = config.websocket.max_message_size
+    options.websocket_max_message_size = max(config.websocket.max_message_size, config.websocket.max_binary_size or 0)
     options.loglevel = "CRITICAL"
     shutdown = anyio.Event()
 
@@ -284,7 +284,7 @@ async def _run_uvicorn(
 
     options = uvicorn.Config(
         app,
-        ws_max_size=config.websocket.max_message_size,
+        ws_max_size=max(config.websocket.max_message_size, config.websocket.max_binary_size or 0),
         timeout_graceful_shutdown=int(settings.realtime.shutdown_timeout) or 1,
         log_level="critical",
     )

@@ -20,6 +20,7 @@ from rtcore.permissions import Action
 from rtcore_adapters import Settings
 from rtcore_adapters.settings import (
     ApiKeySettings,
+    BinarySettings,
     RealtimeSettings,
     RoleSettings,
     SseSettings,
@@ -29,7 +30,7 @@ from rtcore_adapters.settings import (
 
 from .clients import Client
 from .hosting import Host, HostKind, run_host
-from .permission_matrix import Column, Row
+from .permission_matrix import ROWS, Column, Row
 
 __all__ = ["ADMIN_KEY", "SECRET", "SERIAL", "Stage", "claims_of", "make_token", "staged"]
 
@@ -47,6 +48,9 @@ CLAIMS: Final[Mapping[Action, tuple[str, list[str]]]] = {
     Action.SIGNAL: ("rooms", ["room", "made:*"]),
     Action.ADMINISTER: ("roles", ["operator"]),
 }
+
+# Of which a row needs both.
+_PAIRS: Final = tuple((row.right, row.beside) for row in ROWS if row.beside is not None)
 
 #: Numbers for names that nothing else has.
 SERIAL: Final = itertools.count()
@@ -92,31 +96,39 @@ def scopes_of(*rights: Action) -> tuple[str, ...]:
     return tuple(scopes)
 
 
-def _key(right: Action | None, *, without: bool = False, operators_too: bool = False) -> str:
+def rights_of(right: Action | None, beside: Action | None = None) -> tuple[Action, ...]:
+    """Return a right, and the one that everybody has beside it."""
+    return tuple(each for each in (right, beside) if each is not None)
+
+
+def _key(
+    right: Action | None, *, beside: Action | None = None, without: bool = False, operators_too: bool = False
+) -> str:
     """Return the API key that has a right alone, or is without it."""
     kind = "without" if without else "with"
-    return f"key-{kind}-{'anything' if right is None else right.value}{'-or-admin' if operators_too else ''}"
+    name = "-and-".join(each.value for each in rights_of(right, beside)) or "anything"
+    return f"key-{kind}-{name}{'-or-admin' if operators_too else ''}"
 
 
 def settings_of(public_key: Path, *, required: bool) -> Settings:
     """Return the settings of a server that knows all these credentials."""
-    keys = [ApiKeySettings(key=ADMIN_KEY, name="operator")]
+    rights: dict[str, tuple[Action, ...]] = {}
     for right in (None, *Action):
-        rights = {
-            _key(right): () if right is None else (right,),
-            _key(right, without=True): rights_without(right, operators_too=False),
-            _key(right, without=True, operators_too=True): rights_without(right, operators_too=True),
-        }
-        keys += [ApiKeySettings(key=name, name=name, scopes=scopes_of(*having)) for name, having in rights.items()]
+        rights[_key(right)] = rights_of(right)
+        rights[_key(right, without=True)] = rights_without(right, operators_too=False)
+        rights[_key(right, without=True, operators_too=True)] = rights_without(right, operators_too=True)
+    rights |= {_key(right, beside=beside): rights_of(right, beside) for right, beside in _PAIRS}
+    keys = [ApiKeySettings(key=name, name=name, scopes=scopes_of(*having)) for name, having in rights.items()]
     return Settings(
         realtime=RealtimeSettings(presence_grace=0.0),
         websocket=WebSocketSettings(auth_required=required),
         sse=SseSettings(auth_required=required),
+        binary=BinarySettings(store_url=(public_key.parent / f"files-{required}").as_uri()),
         ws=WsSettings(
             jwt_secret_key=SECRET,
             jwt_public_key=str(public_key),
             jwt_algorithm=("HS256", "EdDSA"),
-            api_keys=tuple(keys),
+            api_keys=(ApiKeySettings(key=ADMIN_KEY, name="operator"), *keys),
             roles=(RoleSettings(name="operator", admin=True),),
         ),
     )
@@ -130,6 +142,7 @@ class Stage:
         host: The server.
         pem: Its public key.
         revoked: A token that may do everything, had it not been revoked.
+        file_id: A file that an operator has sent to the channel ``news``.
         connection_id: A connection of bob's in the channel ``news``, and the peer ``bob`` in the room ``room``. Another
             is ann's.
     """
@@ -137,19 +150,20 @@ class Stage:
     host: Host
     pem: bytes
     revoked: str
+    file_id: str = ""
     connection_id: str = ""
 
     def headers(self, row: Row, column: Column) -> dict[str, str]:
         """Return the headers with which somebody comes."""
         everything = claims_of(*Action)
-        with_right = () if row.right is None else (row.right,)
+        with_right = rights_of(row.right, row.beside)
         match column:
             case Column.NOTHING | Column.ANONYMOUS:
                 return {}
             case Column.KEY_GARBAGE:
                 return {"X-API-Key": "key-with-nothing"}
             case Column.KEY_WITH:
-                return {"X-API-Key": _key(row.right)}
+                return {"X-API-Key": _key(row.right, beside=row.beside)}
             case Column.KEY_WITHOUT:
                 return {"X-API-Key": _key(row.right, without=True, operators_too=row.operators_too)}
             case Column.GARBAGE:
@@ -188,7 +202,9 @@ class Stage:
 
         def state() -> object:
             node = driver.node
-            return node.stats()["published_messages"], driver.signaling.describe(), len(node.revocations)
+            counts = driver.stats()
+            told = [counts[name] for name in ("published_messages", "files", "uploads_total")]
+            return told, driver.signaling.describe(), len(node.revocations)
 
         return self.host.portal.call(state)
 
@@ -209,4 +225,5 @@ def staged(kind: HostKind, folder: Path, *, required: bool) -> Iterator[Stage]:
             stage = attrs.evolve(stage, connection_id=client.connection_id)
         stage.post("/send", {"channel": "news", "data": "something was said"})
         stage.post("/tokens/revoke", {"token_id": "revoked"})
-        yield stage
+        sent = host.http.post("/binary/send?channel=news", content=b"1", headers={"X-API-Key": ADMIN_KEY})
+        yield attrs.evolve(stage, file_id=sent.json()["file_id"])

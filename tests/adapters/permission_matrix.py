@@ -60,6 +60,7 @@ class Row:
         name: The path, the command, or what kind of message it is.
         variant: What tells several of one name apart.
         right: What it needs; ``None`` for nothing in particular.
+        beside: Another right that it needs, which everybody here has.
         yes: What is answered to who has the right. Over HTTP that is a status, with the code of an error, if it is one,
             or with what is noteworthy; over WebSocket ``ok`` or such a code.
         no: What is answered to who has not.
@@ -75,6 +76,7 @@ class Row:
     name: str
     variant: str = ""
     right: Action | None = None
+    beside: Action | None = None
     yes: str
     no: str
     anonymous: str
@@ -122,6 +124,22 @@ def _http(
     return Row(kind=method, name=path, variant=variant, right=right, yes=yes, no=no, anonymous=anonymous or yes)
 
 
+def _sending(kind: str, name: str, right: Action, beside: Action) -> Row:
+    """Return a row of a file, which whoever sends it publishes."""
+    over_http = kind == "POST"
+    yes, no = ("200" if over_http else "ok"), f"{'403 ' if over_http else ''}{right.value}_denied"
+    return Row(
+        kind=kind,
+        name=name,
+        variant=f"by who may {beside.value}",
+        right=right,
+        beside=beside,
+        yes=yes,
+        no=no,
+        anonymous=yes,
+    )
+
+
 def _operator(method: str, path: str) -> Row:
     return _http(method, path, right=Action.ADMINISTER, anonymous="401 unauthorized")
 
@@ -160,7 +178,29 @@ ROWS: Final = (
     _http("POST", "/notifications/send", right=Action.PUBLISH),
     _http("POST", "/notifications/channel", right=Action.PUBLISH),
     _http("POST", "/notifications/broadcast", right=Action.PUBLISH, anonymous="401 unauthorized"),
+    # Sending files
+    *(
+        _sending(kind, name, *rights)
+        for kind, name in (
+            ("POST", "/binary/upload"),
+            ("POST", "/binary/send"),
+            ("POST", "/binary/text"),
+            ("command", "begin_upload"),
+            ("message", "binary"),
+        )
+        for rights in ((Action.UPLOAD, Action.PUBLISH), (Action.PUBLISH, Action.UPLOAD))
+    ),
+    _always("command", "cancel_upload"),
     # Looking
+    Row(
+        kind="GET",
+        name="/binary/{file_id}",
+        right=Action.SUBSCRIBE,
+        yes="200",
+        no="404 not_found",
+        anonymous="200",
+        operators_too=True,
+    ),
     _listing("/channels", Action.SUBSCRIBE, operators_too=True),
     _http("GET", "/channels/{channel:path}/history", right=Action.HISTORY),
     _http("GET", "/channels/{channel:path}/presence", right=Action.PRESENCE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from rtcore import CommandError, Credential, Grant, permissions
+from rtcore import BinaryMessage, CommandError, Credential, Grant, Message, permissions
 from rtcore_adapters import ConnectionManager, Settings
 from rtcore_adapters.settings import NamespaceSettings, RealtimeSettings
 
@@ -256,6 +257,27 @@ def test_what_a_connection_is_allowed(own: Own) -> None:
     assert refused.value.code == "token_expired"
     response = own.call(own.manager.connect_event_stream, "bare", "ann", (), ended)
     assert response.status_code == 401
+
+
+@pytest.mark.parametrize("json_only", [False, True])
+def test_how_a_connection_hears_files(own: Own, json_only: bool) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(dict(message))
+
+    async def connect() -> None:
+        await own.manager.connect_websocket(send, "bare", "ann", json_only=json_only)
+        head: Message = {"type": "binary", "content_type": "text/plain", "size": 5}
+        own.manager.driver.publish_to_connection("bare", head, data=b"hello")
+
+    own.host.portal.call(connect)
+    own.host.wait_for(lambda: len(sent) > 1)
+    own.call(own.manager.disconnect_websocket, "bare")
+    if json_only:
+        assert BinaryMessage.from_message(json.loads(sent[1]["text"])) == BinaryMessage(b"hello", "text/plain")
+    else:
+        assert sent[1]["bytes"].endswith(b"hello")
 
 
 def test_full(own: Own) -> None:

@@ -124,7 +124,7 @@ def test_what_is_no_signal(host: Host, room: str) -> None:
     ):
         assert [each.hear()["type"] for each in (one, one, two)] == ["peer_joined"] * 3
         for frame, kind, code in (
-            (b"\x00\x01binary", "error", "unsupported_data"),
+            (b"\x00\x01binary", "error", "malformed_binary"),
             ("{", "text", None),
             ("[]", "text", None),
             ('{"target_peer_id": "one"}', "text", None),

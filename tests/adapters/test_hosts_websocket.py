@@ -185,11 +185,11 @@ def test_reserved_types_come_from_the_server_only(host: Host) -> None:
             assert (answer["type"], answer["id"], answer["code"]) == ("error", kind, "reserved_type")
 
 
-def test_a_binary_frame_is_refused_and_harms_nobody(host: Host) -> None:
+def test_a_malformed_binary_frame_is_refused_and_harms_nobody(host: Host) -> None:
     with host.client() as client:
         client.say(b"\x00\x00\x00\x02{}bytes")
         answer = client.hear()
-        assert (answer["type"], answer["code"]) == ("error", "unsupported_data")
+        assert (answer["type"], answer["code"]) == ("error", "malformed_binary")
         assert client.ask("ping")["ok"] is True
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from rtcore import RtcoreError
 from rtcore.namespaces import SlowConsumer
 from rtcore_adapters.settings import (
+    BinarySettings,
     RealtimeSettings,
     Settings,
     SettingsError,
@@ -28,7 +29,7 @@ from rtcore_adapters.settings import (
 )
 
 NOTHING = Settings()
-SECTIONS = ("REALTIME_", "WEBSOCKET_", "SSE_", "WEBRTC_", "WS_")
+SECTIONS = ("REALTIME_", "WEBSOCKET_", "SSE_", "WEBRTC_", "WS_", "BINARY_")
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +102,7 @@ def test_defaults() -> None:
             max_message_size=1_048_576,
             handshake_timeout=10.0,
             message_timeout=120.0,
+            binary_max_size=1_048_576,
         ),
         sse=SseSettings(
             enabled=True, auth_required=False, max_connections=None, heartbeat_interval=30.0, retry_timeout=3000
@@ -132,6 +134,17 @@ def test_defaults() -> None:
             api_key_header="X-API-Key",
             cookie=None,
             roles=(),
+        ),
+        binary=BinarySettings(
+            data_enabled=True,
+            max_file_size=1_073_741_824,
+            allowed_types=("*/*",),
+            store_url=None,
+            inline_max_size=65_536,
+            file_ttl=604_800.0,
+            quota=10_737_418_240,
+            check_content=True,
+            resume_timeout=600.0,
         ),
     )
 
@@ -185,6 +198,7 @@ def test_every_setting_has_a_variable_and_a_key() -> None:
             "max_message_size": 7,
             "handshake_timeout": 8.5,
             "message_timeout": 9.5,
+            "binary_max_size": 33,
         },
         "sse": {
             "enabled": False,
@@ -219,6 +233,17 @@ def test_every_setting_has_a_variable_and_a_key() -> None:
             "api_key_header": "X-Key",
             "cookie": "token",
         },
+        "binary": {
+            "data_enabled": False,
+            "max_file_size": 34,
+            "allowed_types": ("image/*", "application/pdf"),
+            "store_url": "s3://bucket/prefix?endpoint=https://s3.example.org&region=eu",
+            "inline_max_size": 0,
+            "file_ttl": 35.5,
+            "quota": 36,
+            "check_content": False,
+            "resume_timeout": 37.5,
+        },
     }
     chosen = {**values["realtime"], "slow_consumer": SlowConsumer.DROP_OLDEST}
     wanted = Settings(
@@ -227,6 +252,7 @@ def test_every_setting_has_a_variable_and_a_key() -> None:
         sse=SseSettings(**values["sse"]),  # type: ignore[arg-type]
         webrtc=WebRtcSettings(**values["webrtc"]),  # type: ignore[arg-type]
         ws=WsSettings(**values["ws"]),  # type: ignore[arg-type]
+        binary=BinarySettings(**values["binary"]),  # type: ignore[arg-type]
     )
     # Nothing is left at its default, so nothing can be missing below.
     made = attrs.asdict(wanted, value_serializer=lambda _, __, value: getattr(value, "value", value))
@@ -391,7 +417,7 @@ def test_what_nobody_would_read_in_toml() -> None:
     )
     assert fault(toml="[webhook]") == (
         "rtcore.toml: 'webhook' is not known; "
-        "allowed: [realtime], [websocket], [sse], [webrtc], [ws], [[namespace]], [[role]], [[api_key]]"
+        "allowed: [realtime], [websocket], [sse], [webrtc], [ws], [binary], [[namespace]], [[role]], [[api_key]]"
     )
     assert fault(toml="[realtime]\nnamespaces = []").startswith("rtcore.toml: [realtime] 'namespaces' is not known; ")
     assert fault(toml="sse = false") == "rtcore.toml: sse is False; allowed: a table, [sse]"

@@ -7,8 +7,11 @@ import pytest
 from rtcore import NodeConfig, RouterConfig, WebSocketConfig
 from rtcore.permissions import Role
 from rtcore.signaling import SignalingConfig
+from rtcore.uploads import FileConfig
+from rtcore_adapters.content import inspect
 from rtcore_adapters.settings import (
     ApiKeySettings,
+    BinarySettings,
     RealtimeSettings,
     RoleSettings,
     Settings,
@@ -46,15 +49,18 @@ CHOSEN = Settings(
         max_sockets=23,
         max_sockets_per_address=24,
     ),
-    WebSocketSettings(False, True, 4, 5.5, 6.5, 7, 8, 9.5, 25.5),
+    WebSocketSettings(False, True, 4, 5.5, 6.5, 7, 8, 9.5, 25.5, 27),
     SseSettings(False, True, 10, 11.5, 12),
     WebRtcSettings(max_rooms=13, max_rooms_per_user=26, max_participants_per_room=14, peer_ttl=15.5, room_ttl=16.5),
     WsSettings(api_keys=(ApiKeySettings(key="k"),), api_key_header="X-Key", cookie="token"),
+    BinarySettings(data_enabled=False),
 )
 
 
 def test_what_the_node_gets() -> None:
-    assert node_config(NOTHING) == NodeConfig()
+    assert node_config(NOTHING) == NodeConfig(
+        files=FileConfig(inspect=inspect), router=RouterConfig(max_replay_bytes=8 * (2**20 + 2**16))
+    )
     assert node_config(CHOSEN) == NodeConfig(
         max_connections=1,
         max_websocket=4,
@@ -69,11 +75,14 @@ def test_what_the_node_gets() -> None:
             max_rooms=13, max_rooms_per_user=26, max_participants=14, peer_ttl=15.5, room_ttl=16.5
         ),
     )
-    assert node_config(Settings(webrtc=WebRtcSettings(enabled=False))) == NodeConfig(signaling=None)
+    assert node_config(Settings(webrtc=WebRtcSettings(enabled=False))).signaling is None
 
 
 def test_what_the_endpoints_get() -> None:
-    assert endpoint_config(NOTHING) == EndpointConfig()
+    largest = 2**20 + 2**16
+    assert endpoint_config(NOTHING) == EndpointConfig(
+        websocket=WebSocketConfig(max_binary_size=largest), max_backlog=4 * largest
+    )
     assert gate_config(CHOSEN) == endpoint_config(CHOSEN).gate
     assert endpoint_config(CHOSEN) == EndpointConfig(
         prefix="/x",
@@ -100,7 +109,7 @@ def test_what_the_endpoints_get() -> None:
         max_backlog=32,
         max_waiting=7,
     )
-    assert endpoint_config(Settings(webrtc=WebRtcSettings(enabled=False))) == EndpointConfig(webrtc_enabled=False)
+    assert not endpoint_config(Settings(webrtc=WebRtcSettings(enabled=False))).webrtc_enabled
 
 
 @pytest.mark.parametrize(

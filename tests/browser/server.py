@@ -13,7 +13,7 @@ __all__ = ["Server"]
 
 _PROGRAM = Path(__file__).with_name("serve.py")
 _STOP_TIMEOUT = 20.0
-_OURS = ("REALTIME_", "WEBSOCKET_", "SSE_", "WEBRTC_", "WS_")
+_OURS = ("BINARY_", "REALTIME_", "WEBSOCKET_", "SSE_", "WEBRTC_", "WS_")
 # Anybody may call himself what he likes, and a browser does not wait for three seconds before it connects again.
 _SETTINGS = {"REALTIME_ALLOW_ANONYMOUS": "true", "SSE_RETRY_TIMEOUT": "200"}
 
@@ -28,13 +28,16 @@ class Server:
 
     Attributes:
         url: Where the realtime system is, without a slash at the end.
+        files: The folder in which it keeps files.
     """
 
     def __init__(self, loop: str, folder: Path, settings: dict[str, str] | None = None) -> None:
         self._loop = loop
         self._folder = folder
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-        self._environment = {**inherited, **_SETTINGS, **(settings or {})}
+        self.files = folder / "files"
+        own = {**_SETTINGS, "BINARY_STORE_URL": self.files.as_uri()}
+        self._environment = {**inherited, **own, **(settings or {})}
         self.url = "http://127.0.0.1:0"
         self._start()
 

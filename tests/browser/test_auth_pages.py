@@ -153,7 +153,7 @@ def test_tokens_are_renewed_in_time_while_messages_arrive(
     loop: str, start_server: StartServer, tabs: Tabs, channel: str
 ) -> None:
     server = start_server(loop, **REQUIRED)
-    tokens = [token("ann", expires_in) for expires_in in (8, 16, 600)]
+    tokens = [token("ann", expires_in) for expires_in in (16, 32, 600)]
     watcher = tabs.open(f"{server.url}/test?channel={channel}&connect=1", script=token_function([token("bob")]))
     chat, stream = (
         tabs.open(f"{server.url}/{name}?channel={channel}&connect=1", script=token_function(tokens)) for name in _PAGES
@@ -171,7 +171,7 @@ def test_tokens_are_renewed_in_time_while_messages_arrive(
         assert time.monotonic() < until, "the tokens were not renewed"
         post(server, "send", channel=channel, message=str(sent))
         sent += 1
-        chat.wait_for_timeout(50)
+        chat.wait_for_timeout(100)
     expect(renewed).to_have_count(2)
     for page in (chat, stream):
         expect(page.locator("#access")).to_have_text(re.compile(r"^token, \d+ min left$"))
@@ -189,7 +189,7 @@ def test_tokens_are_renewed_in_time_while_messages_arrive(
 
 def test_a_token_of_which_there_is_no_other_is_asked_for(guarded: Server, tabs: Tabs, channel: str) -> None:
     chat, stream = (
-        tabs.open(f"{guarded.url}/{name}?channel={channel}&connect=1#token={token('ann', 8)}") for name in _PAGES
+        tabs.open(f"{guarded.url}/{name}?channel={channel}&connect=1#token={token('ann', 16)}") for name in _PAGES
     )
     for page in (chat, stream):
         wait_for_state(page, "open")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, ViewportSize, expect
 
+from .media import drop, picture, received
 from .server import Server
 from .tabs import Tabs, say
 
@@ -50,6 +51,13 @@ def test_nothing_is_wider_than_the_screen(server: Server, tabs: Tabs) -> None:
     for page in (chat, stream):
         expect(page.locator("#state")).to_have_attribute("data-state", "open")
     say(chat, f"{_LONG} and some more words, so that there are several lines of it")
+    name = f"{_LONG[:200]}.png"
+    drop(chat, (name, "image/png", picture(2000, 9)))
+    for page in (chat, stream):
+        received(page, [name])
+    tabs.expect_complaint("status of 415")
+    drop(chat, (name, "image/png", b"no picture"))
+    expect(chat.locator("[data-testid=upload][data-state=failed]")).to_have_count(1)
     stream.select_option("#send-kind", "notify-channel")
     stream.fill("#notify-title", _LONG)
     stream.fill("#send-message", _LONG)

@@ -1,6 +1,7 @@
 // The conversations, one for each channel and one for all that has no channel, and the messages in them.
 
 import { avatar, bound, element, readable, timeElement } from "./dom.js";
+import { releaseRemoved } from "./file-view.js";
 
 /** The conversation of what has no channel: echoes, messages between users, broadcasts. */
 export const DIRECT = "";
@@ -16,11 +17,18 @@ export class Conversations extends EventTarget {
   #messages;
   // channel -> {tab, badge, unread, last}: last is {sender, at} of the newest message, for grouping.
   #open = new Map();
+  #follows = true;
 
   constructor({ tabs, messages }) {
     super();
     this.#tabs = tabs;
     this.#messages = messages;
+    releaseRemoved(messages);
+    // A picture has its height once it is there. Who reads the newest messages goes on to see them.
+    messages.addEventListener("scroll", () => (this.#follows = this.#isAtEnd));
+    for (const name of ["load", "loadedmetadata"]) {
+      messages.addEventListener(name, () => this.#follows && this.#scrollToEnd(), { capture: true });
+    }
     document.addEventListener("visibilitychange", () => document.hidden || this.#read(this.selected));
   }
 
@@ -95,7 +103,7 @@ export class Conversations extends EventTarget {
       else select.removeAttribute("aria-current");
     }
     for (const item of this.#messages.children) item.hidden = item.dataset.channel !== channel;
-    this.#messages.scrollTop = this.#messages.scrollHeight;
+    this.#scrollToEnd();
     this.#read(channel);
     this.#open.get(channel)?.tab.scrollIntoView({ block: "nearest", inline: "nearest" });
     this.#emit("select", channel);
@@ -103,7 +111,7 @@ export class Conversations extends EventTarget {
 
   /**
    * Add a message: {sender, own, label, body, at, type, unread}; `label` says how it came, where that is not by the
-   * channel, and `unread` whether it is news.
+   * channel, `body` may be an element, and `unread` whether it is news.
    */
   say(channel, { sender, own, label = "", body, at, type, unread = true }) {
     const conversation = this.#open.get(channel);
@@ -113,7 +121,8 @@ export class Conversations extends EventTarget {
     const head = element("header", { class: "message-head" }, element("span", { class: "sender" }, own ? `${sender} (you)` : sender));
     if (label) head.append(element("span", { class: "tag" }, label));
     head.append(timeElement(at));
-    const content = element("div", { class: typeof body === "string" ? "body" : "body json" }, readable(body));
+    const isShown = typeof body === "string" || body instanceof Element;
+    const content = element("div", { class: isShown ? "body" : "body json" }, isShown ? body : readable(body));
     const item = element(
       "li",
       { class: "message", "data-channel": channel, "data-own": own, "data-type": type, "data-follows": follows },
@@ -137,11 +146,21 @@ export class Conversations extends EventTarget {
 
   #append(channel, item) {
     const list = this.#messages;
-    const follow = list.scrollHeight - list.scrollTop - list.clientHeight < 80 || "own" in item.dataset;
+    const follow = this.#isAtEnd || "own" in item.dataset;
     item.hidden = channel !== this.selected;
     list.append(item);
     bound(list, LIMIT);
-    if (follow && !item.hidden) list.scrollTop = list.scrollHeight;
+    if (follow && !item.hidden) this.#scrollToEnd();
+  }
+
+  get #isAtEnd() {
+    const { scrollHeight, scrollTop, clientHeight } = this.#messages;
+    return scrollHeight - scrollTop - clientHeight < 80;
+  }
+
+  #scrollToEnd() {
+    this.#messages.scrollTop = this.#messages.scrollHeight;
+    this.#follows = true;
   }
 
   #read(channel) {

@@ -41,17 +41,29 @@ export class Credentials {
 
   /** As `fetch` does, saying who we are; once more with a fresh token where the last one is not accepted. */
   async fetch(url, init = {}) {
-    const ask = async () => fetch(url, { ...init, headers: { ...init.headers, ...(await this.#headers()) } });
+    const ask = async (how) => fetch(url, { ...init, headers: { ...init.headers, ...(await this.headers(how)) } });
     const response = await ask();
-    if (response.status !== 401 || !this.refreshes) return response;
-    this.#last = null;
-    return ask();
+    return response.status === 401 && this.refreshes ? ask({ fresh: true }) : response;
   }
 
-  async #headers() {
+  /** The headers of a request that say who we are; `fresh`: with a fresh token, as the last one is not accepted. */
+  async headers({ fresh = false } = {}) {
     if (this.#apiKey) return { "X-API-Key": this.#apiKey };
-    const token = this.#last ?? (await this.fresh());
+    const token = await this.#recent(fresh);
     return token ? { Authorization: `Bearer ${token}` } : {};
+  }
+
+  /** A URL for what can have no headers, such as an img or a player, as a text; `fresh` as for `headers`. */
+  async address(url, { fresh = false } = {}) {
+    const address = new URL(url);
+    const [name, value] = this.#apiKey ? ["api_key", this.#apiKey] : ["token", await this.#recent(fresh)];
+    if (value) address.searchParams.set(name, value);
+    return address.href;
+  }
+
+  async #recent(fresh) {
+    if (fresh) this.#last = null;
+    return this.#last ?? (await this.fresh());
   }
 
   async #ask() {

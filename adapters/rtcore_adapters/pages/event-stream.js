@@ -81,6 +81,11 @@ export class EventStream extends EventTarget {
     this.#become("closed");
   }
 
+  /** What proves to the server who we are, for requests beside this stream. */
+  get credentials() {
+    return this.#credentials;
+  }
+
   async #connect() {
     const attempt = (this.#attempt = Symbol());
     this.#become("connecting");

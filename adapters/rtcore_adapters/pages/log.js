@@ -31,11 +31,12 @@ export class Log {
 
   /**
    * Add a row: `attributes` for the list item, `badges` (elements) between the time and the text, `text` unfolded on
-   * demand, `search` for what the filter looks at beside the text.
+   * demand, `search` for what the filter looks at beside the text, `view` a function that returns an element to be shown
+   * below it, or null.
    */
-  add({ attributes, badges, text, search = "" }) {
+  add({ attributes, badges, text, search = "", view = null }) {
     this.#total += 1;
-    const row = { attributes, badges, text, search, at: Date.now() };
+    const row = { attributes, badges, text, search, view, at: Date.now() };
     if (this.#paused) {
       this.#held.push(row);
       if (this.#held.length > LIMIT) this.#held.shift();
@@ -65,7 +66,7 @@ export class Log {
     this.#describe();
   }
 
-  #append({ attributes, badges, text, search, at }) {
+  #append({ attributes, badges, text, search, view, at }) {
     const preview = element("code", { class: "preview" }, text.length > PREVIEW ? `${text.slice(0, PREVIEW)}…` : text);
     const details = element("details", {}, element("summary", {}, timeElement(at, { exact: true }), ...badges, preview));
     details.addEventListener("toggle", () => {
@@ -76,6 +77,7 @@ export class Log {
       if (details.open) details.scrollIntoView({ block: "nearest" });
     });
     const item = element("li", attributes, details);
+    if (view) item.append(view());
     item.searched = `${search} ${text}`.toLowerCase();
     item.hidden = !this.#matches(item);
     const follow = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 40;

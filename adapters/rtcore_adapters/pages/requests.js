@@ -1,5 +1,6 @@
 // What was asked of the server, each with an id of its own, and has not been answered yet.
 
+import { encodeFrame } from "./binary-frames.js";
 import { random } from "./random.js";
 
 /**
@@ -18,29 +19,32 @@ const REPLY_TIMEOUT = 10;
 
 export class Requests {
   #transmit;
-  // id -> {resolve, reject, timer, text, sent, repeated}; `text` only of a publication, which may have to be sent again;
+  // id -> {resolve, reject, timer, payload, sent, repeated}; `payload`, a text or what a binary frame carries, only of a
+  // publication, which may have to be sent again;
   // `sent` once it was sent, `repeated` once it was sent on another connection too.
   #pending = new Map();
   #serial = 0;
   // An id makes a publication idempotent for the user, who may have other tabs and may reload: it must not be reused.
   #prefix = random(2);
 
-  /** `transmit` is called with each text that is to be sent. */
+  /** `transmit` is called with each payload that is to be sent. */
   constructor(transmit) {
     this.#transmit = transmit;
   }
 
   /**
    * Ask something; resolves to the `data` of the response, rejects with a CommandError. `now`: whether it can be sent, or
-   * else waits for `resume`; `again`: whether it is sent again after a loss; `patient`: without a limit of time.
+   * else waits for `resume`; `again`: whether it is sent again after a loss; `patient`: without a limit of time; `data`:
+   * the bytes of a message that is a file.
    */
-  ask(message, { now = true, again = false, patient = false } = {}) {
+  ask(message, { now = true, again = false, patient = false, data = null } = {}) {
     const id = `${this.#prefix}-${++this.#serial}`;
-    const text = JSON.stringify({ ...message, id });
+    const asked = { ...message, id };
+    const payload = data === null ? JSON.stringify(asked) : encodeFrame(asked, data);
     return new Promise((resolve, reject) => {
       const timer = patient || !now ? 0 : this.#overdue(id);
-      this.#pending.set(id, { resolve, reject, timer, text: again ? text : null, sent: now, repeated: false });
-      if (now) this.#transmit(text);
+      this.#pending.set(id, { resolve, reject, timer, payload: again ? payload : null, sent: now, repeated: false });
+      if (now) this.#transmit(payload);
     });
   }
 
@@ -61,9 +65,9 @@ export class Requests {
 
   /** Take note of a loss: only publications wait for the next connection. */
   suspend() {
-    for (const [id, { timer, text }] of [...this.#pending]) {
+    for (const [id, { timer, payload }] of [...this.#pending]) {
       clearTimeout(timer);
-      if (text === null) this.#reject(id, "disconnected", "The connection ended before the server answered.");
+      if (payload === null) this.#reject(id, "disconnected", "The connection ended before the server answered.");
     }
   }
 
@@ -73,13 +77,13 @@ export class Requests {
    */
   resume(known) {
     for (const [id, asked] of this.#pending) {
-      if (asked.text === null) continue;
+      if (asked.payload === null) continue;
       if (known) {
         asked.timer = this.#overdue(id);
         // A signal that was kept while there was no connection has not been sent before.
         asked.repeated = asked.sent;
         asked.sent = true;
-        this.#transmit(asked.text);
+        this.#transmit(asked.payload);
       } else {
         this.#reject(id, "connection_lost", "The connection was lost before the server answered.");
       }

@@ -2,6 +2,7 @@
 // jitter, and channels and WebRTC rooms that are joined again, from where they were left, after every reconnection. What
 // others publish is heard once and in order, or else there is a `gap`; what this client publishes is published once.
 
+import { decodeFrame } from "./binary-frames.js";
 import { Credentials, withoutCredential } from "./credentials.js";
 import { socketEndpoint } from "./endpoints.js";
 import { Hearing, Positions } from "./positions.js";
@@ -21,9 +22,11 @@ const targetOf = (channel) => (isRoom(channel) ? { room_id: channel.slice(ROOM.l
  *
  * Events (CustomEvent, with `detail`):
  * - "state": {state, code, reason, retryAt}. `retryAt`, in Date.now() milliseconds, only while waiting.
- * - "frame": {direction: "in" | "out", text}, everything on the wire but tokens and keys.
+ * - "frame": {direction: "in" | "out", text, size}, everything on the wire but tokens and keys; `size` in bytes of a
+ *   binary frame, of which `text` is the head.
  * - "message": every message that is not the answer to a command or publication of ours. What a channel publishes comes
- *   once, in order; where something is missing, a message of type "gap" comes first. After one of type "unsubscribed"
+ *   once, in order; where something is missing, a message of type "gap" comes first. A file is a message of type "binary"
+ *   with its bytes in `data`, or, where it is large, with a `url`: see files.js. After one of type "unsubscribed"
  *   this client is in its channel no more, and does not join it again.
  * - "history": {channel, publications}: what was said last before a channel is joined for the first time; or
  *   "history-refused": {channel, error}.
@@ -58,7 +61,7 @@ export class Connection extends EventTarget {
   #channels = new Map();
   #positions = new Positions();
   #hearing = new Hearing();
-  #requests = new Requests((text) => this.#transmit(text));
+  #requests = new Requests((payload) => this.#transmit(payload));
   // By this the server knows this client again, and what it has got of it.
   #session = random(5);
   #sessionEpoch = null;
@@ -107,6 +110,11 @@ export class Connection extends EventTarget {
     this.#reconnection.begin();
     this.#release();
     this.#connect();
+  }
+
+  /** What proves to the server who we are, for requests beside this connection. */
+  get credentials() {
+    return this.#credentials;
   }
 
   /** As `fetch` does, saying who we are. */
@@ -196,15 +204,19 @@ export class Connection extends EventTarget {
   /**
    * Publish an object with a `channel` or a `recipient_id`; resolves to {channel, offset, epoch}. After a loss it is sent
    * again if the server knows what it has got; if not, it is rejected with "connection_lost", and may have been published.
+   * A file that fits in one message, of type "binary", is its `data`, an ArrayBuffer or a view of one.
    */
-  publish(message) {
-    return this.#ask(message, { again: true });
+  publish(message, data = null) {
+    return this.#ask(message, { again: true, data });
   }
 
-  /** Send a text frame as it is. Returns whether there was a connection to send it on. */
-  send(text) {
+  /**
+   * Send a frame as it is: a text, or the payload of a binary frame, a Uint8Array. Returns whether there was a connection
+   * to send it on.
+   */
+  send(payload) {
     if (this.state !== "open") return false;
-    this.#transmit(text);
+    this.#transmit(payload);
     return true;
   }
 
@@ -216,9 +228,10 @@ export class Connection extends EventTarget {
     return this.#requests.ask(message, { now: open, ...how });
   }
 
-  #transmit(text) {
-    this.#socket.send(text);
-    this.#emit("frame", { direction: "out", text: withoutCredential(text) });
+  #transmit(payload) {
+    this.#socket.send(payload);
+    if (typeof payload === "string") this.#emit("frame", { direction: "out", text: withoutCredential(payload) });
+    else this.#emit("frame", { direction: "out", text: decodeFrame(payload.buffer).text, size: payload.byteLength });
   }
 
   #emit(name, detail) {
@@ -325,14 +338,16 @@ export class Connection extends EventTarget {
 
   #receive(data) {
     this.#watch();
-    if (typeof data !== "string") {
-      this.#emit("frame", { direction: "in", text: `binary frame, ${data.byteLength} bytes` });
-      return;
-    }
-    this.#emit("frame", { direction: "in", text: data });
     let message;
     try {
-      message = JSON.parse(data);
+      if (typeof data === "string") {
+        this.#emit("frame", { direction: "in", text: data });
+        message = JSON.parse(data);
+      } else {
+        const frame = decodeFrame(data);
+        this.#emit("frame", { direction: "in", text: frame.text, size: data.byteLength });
+        message = frame.message;
+      }
     } catch {
       return;
     }

@@ -6,6 +6,8 @@ import { Credentials } from "./credentials.js";
 import { byId, element } from "./dom.js";
 import { endpoint } from "./endpoints.js";
 import { errorOf, EventStream, messageOf } from "./event-stream.js";
+import { fileView, releaseRemoved } from "./file-view.js";
+import { abridged, fileOf } from "./files.js";
 import { Log } from "./log.js";
 import { UNAUTHORIZED } from "./reconnection.js";
 import { toast } from "./toasts.js";
@@ -13,6 +15,7 @@ import { toast } from "./toasts.js";
 const credential = new CredentialField();
 const stream = new EventStream();
 const log = new Log("events");
+releaseRemoved(byId("events"));
 
 const listOf = (text) => [...new Set(text.split(/[\s,]+/).filter(Boolean))];
 const valueOf = (id) => byId(id).value.trim();
@@ -95,14 +98,16 @@ stream.addEventListener("event", ({ detail: { name, id, data } }) => {
   // A browser repeats the last id on events that have none of their own.
   const ownId = id === lastId ? "" : id;
   lastId = id;
+  const message = messageOf(data);
+  const file = fileOf(message);
   log.add({
     attributes: { class: "event", "data-event": name, "data-id": ownId || null },
     badges: [element("span", { class: "kind" }, name), element("span", { class: "event-id", title: ownId }, ownId)],
-    text: data,
+    text: abridged(data),
     search: name,
+    view: file && (() => fileView(file, (url, how) => stream.credentials.address(url, how))),
   });
   if (name === "gap") byId("gap-count").textContent = String((gaps += 1));
-  const message = messageOf(data);
   if (name === "notification") toast(message.data ?? message);
   else if (name === "error") complain(sentence(message.code.replaceAll("_", " ")), message);
   else if (name === "unsubscribed") removed(message);

@@ -1,22 +1,31 @@
 // The WebSocket page: what the connection says goes to the panels, what the controls say goes to the connection.
 
 import { advice, inWords, reasonOf, sentence } from "./advice.js";
+import { encodeFrame } from "./binary-frames.js";
 import { CallPanel } from "./call-panel.js";
 import { Conversations, DIRECT } from "./conversations.js";
 import { CredentialField } from "./credential-field.js";
-import { byId, displayName, element } from "./dom.js";
+import { byId, displayName, element, readable } from "./dom.js";
+import { FilePanel } from "./file-panel.js";
+import { fileView } from "./file-view.js";
+import { abridged, fileOf, sizeText } from "./files.js";
 import { Log } from "./log.js";
 import { Members } from "./members.js";
 import { UNAUTHORIZED } from "./reconnection.js";
 import { Connection } from "./rtcore.js";
+import { ServerPanel } from "./server-panel.js";
 import { toast } from "./toasts.js";
 
 const REFRESH_EVERY = 20;
-const SPARKLINE_POINTS = 40;
 // These are of use to the connection or are shown in the page; nobody said them.
 const SILENT_TYPES = new Set(["connected", "disconnect", "heartbeat"]);
 // What was said last in a channel is shown on joining, so much of it.
 const HISTORY = 50;
+
+// The bytes of a file that the server is asked to echo, as one message; and of one that the sender's page shows from its
+// own memory.
+const MOST_ECHOED = 64 * 1024;
+const MOST_SHOWN = 16 * 1024 * 1024;
 
 // Seconds after which a server that has not let us in is taken to wait for something.
 const PATIENCE = 2;
@@ -118,7 +127,7 @@ connection.addEventListener("state", ({ detail: { state, code, reason, retryAt: 
   byId("connect").textContent = state === "closed" ? "Connect" : "Disconnect";
   byId("connect").classList.toggle("primary", state === "closed");
   byId("retry").hidden = state !== "waiting";
-  for (const id of ["send", "raw-send", "members-refresh", "refresh"]) byId(id).disabled = !open;
+  for (const id of ["send", "attach", "raw-send", "members-refresh", "refresh"]) byId(id).disabled = !open;
   byId("name").disabled = state !== "closed";
   byId("connection-id").textContent = connection.connectionId ?? "–";
   byId("user-id").textContent = open ? connection.userId ?? "anonymous" : "–";
@@ -149,7 +158,7 @@ connection.addEventListener("state", ({ detail: { state, code, reason, retryAt: 
   remember();
 });
 
-connection.addEventListener("frame", ({ detail: { direction, text } }) => {
+connection.addEventListener("frame", ({ detail: { direction, text, size } }) => {
   let type = "";
   try {
     const { type: said, command } = JSON.parse(text);
@@ -162,8 +171,9 @@ connection.addEventListener("frame", ({ detail: { direction, text } }) => {
     badges: [
       element("span", { class: "arrow", "aria-label": direction === "in" ? "received" : "sent" }, direction === "in" ? "↓" : "↑"),
       element("span", { class: "kind" }, type),
+      ...(size === undefined ? [] : [element("span", { class: "tag" }, sizeText(size))]),
     ],
-    text,
+    text: abridged(text),
     search: direction,
   });
 });
@@ -283,22 +293,32 @@ function showEmpty() {
       : "No messages yet. Say something, or open this page in a second window.";
 }
 
-const bodyOf = ({ type, meta, channel, recipient_id, id, echo, ...rest }) => rest.message ?? rest.data ?? rest.text ?? rest;
+function bodyOf(message) {
+  const { type, meta, channel, recipient_id, id, echo, ...rest } = message;
+  const file = fileOf(message);
+  if (!file) return rest.message ?? rest.data ?? rest.text ?? rest;
+  const view = fileView(file, (url, how) => connection.credentials.address(url, how));
+  if (rest.message === undefined) return view;
+  return element("div", {}, view, element("p", { class: "file-text" }, readable(rest.message)));
+}
 
 function labelOf({ type, channel, recipient_id: recipient }) {
   if (type === "broadcast") return "to everybody";
   if (recipient !== undefined) return recipient === connection.userId ? "to you" : `to ${recipient}`;
-  if (channel) return type === "channel_message" ? "" : type;
-  return type === "text" ? "echo" : type;
+  if (channel) return type === "channel_message" || type === "binary" ? "" : type;
+  return type === "text" || type === "binary" ? "echo" : type;
 }
 
 function hear(message, { unread = true } = {}) {
   const sender = message.meta?.sender ?? {};
-  const echoed = !message.meta && message.type === "text";
-  const own = echoed || (sender.connection_id ?? null) === connection.connectionId || (sender.user_id != null && isMe(sender));
+  const echoed = !message.meta && (message.type === "text" || message.type === "binary");
+  // An upload comes by no connection, so it has a sender only where the server knows the user.
+  const nameless = message.type === "binary" && !echoed && sender.connection_id == null && sender.user_id == null;
+  const ours = nameless && files.isOurs(message);
+  const own = echoed || ours || (sender.connection_id ?? null) === connection.connectionId || (sender.user_id != null && isMe(sender));
   const me = { user_id: connection.userId, connection_id: connection.connectionId };
   conversations.say(conversations.has(message.channel) ? message.channel : DIRECT, {
-    sender: displayName(own ? me : sender),
+    sender: nameless && !ours ? "somebody" : displayName(own ? me : sender),
     own,
     label: labelOf(message),
     body: bodyOf(message),
@@ -336,6 +356,13 @@ function receive(message) {
   }
 }
 
+// Only the recipient hears a direct message, so the sender's side of the conversation is written here.
+function hearOwn(recipient, message) {
+  if (recipient === connection.userId) return;
+  const sender = { connection_id: connection.connectionId, user_id: connection.userId };
+  hear({ ...message, recipient_id: recipient, meta: { sender, timestamp: Date.now() } });
+}
+
 byId("composer").addEventListener("submit", async (event) => {
   event.preventDefault();
   const box = byId("message");
@@ -350,11 +377,7 @@ byId("composer").addEventListener("submit", async (event) => {
       await connection.publish({ type: "channel_message", channel, message: text });
     } else if (recipient) {
       await connection.publish({ type: "user_message", recipient_id: recipient, message: text });
-      // Only the recipient hears a direct message, so the sender's side of the conversation is written here.
-      if (recipient !== connection.userId) {
-        const sender = { connection_id: connection.connectionId, user_id: connection.userId };
-        hear({ type: "user_message", recipient_id: recipient, message: text, meta: { sender, timestamp: Date.now() } });
-      }
+      hearOwn(recipient, { type: "user_message", message: text });
     } else {
       connection.send(JSON.stringify({ type: "text", data: text }));
     }
@@ -371,6 +394,30 @@ byId("message").addEventListener("keydown", (event) => {
   byId("composer").requestSubmit();
 });
 
+// ---- Files ----
+
+const files = new FilePanel({
+  target: () => {
+    if (connection.state === "closed") return null;
+    const channel = conversations.selected;
+    if (channel !== DIRECT) return { label: channel, channel, query: [["channel", channel]] };
+    const recipient = byId("recipient").value.trim();
+    return recipient ? { label: recipient, recipient, query: [["user_id", recipient]] } : { label: "the server, which sends it back" };
+  },
+  credentials: () => connection.credentials,
+  echo: async (file) => {
+    if (file.size > MOST_ECHOED) throw new Error(`Choose a channel or somebody: more than ${sizeText(MOST_ECHOED)} are not echoed.`);
+    const head = { type: "binary", filename: file.name, content_type: file.type || undefined };
+    if (!connection.send(encodeFrame(head, await file.arrayBuffer()))) throw new Error("There is no connection at the moment.");
+  },
+  sent: async (file, { recipient }, answer) => {
+    if (recipient === undefined) return;
+    const data = file.size <= MOST_SHOWN ? new Uint8Array(await file.arrayBuffer()) : undefined;
+    hearOwn(recipient, { ...answer, type: "binary", data });
+  },
+  inWords: (error) => inWords(error, credential.used),
+});
+
 byId("raw-form").addEventListener("submit", (event) => {
   event.preventDefault();
   if (byId("raw").value && connection.send(byId("raw").value)) byId("raw").select();
@@ -378,58 +425,12 @@ byId("raw-form").addEventListener("submit", (event) => {
 
 // ---- Latency and statistics ----
 
-const roundTrips = [];
-const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
+const server = new ServerPanel(connection, { inWords: (error) => inWords(error, credential.used) });
 
-async function ping() {
-  const started = performance.now();
-  await connection.command("ping");
-  const taken = performance.now() - started;
-  roundTrips.push(taken);
-  if (roundTrips.length > SPARKLINE_POINTS) roundTrips.shift();
-  const least = Math.min(...roundTrips);
-  const most = Math.max(...roundTrips);
-  const shown = roundTrips.length > 1 ? roundTrips : [taken, taken];
-  const height = 36 / (1.2 * most);
-  const points = shown.map((value, index) => `${(index * 200) / (shown.length - 1)},${40 - value * height}`);
-  byId("sparkline").firstElementChild.setAttribute("points", points.join(" "));
-  byId("latency").textContent = milliseconds(taken);
-  byId("latency-range").textContent =
-    roundTrips.length > 1 ? `${milliseconds(least)} to ${milliseconds(most)}, last ${roundTrips.length}` : milliseconds(taken);
-}
-
-async function showStats() {
-  const stats = await connection.command("get_connection_stats");
-  const scalars = Object.entries(stats).filter(([, value]) => value !== null && typeof value !== "object");
-  byId("stats").replaceChildren(
-    ...scalars.map(([name, value]) =>
-      element(
-        "div",
-        { "data-stat": name },
-        element("dt", {}, name.replaceAll("_", " ")),
-        element("dd", {}, typeof value === "number" ? value.toLocaleString(undefined, { maximumFractionDigits: 3 }) : String(value)),
-      ),
-    ),
-  );
-  byId("stats-empty").hidden = scalars.length > 0;
-}
-
-async function refresh() {
+function refresh() {
   if (connection.state !== "open") return;
   if (conversations.selected === DIRECT) refreshOnline();
-  try {
-    await showStats();
-  } catch (error) {
-    if (connection.state !== "open") return;
-    byId("stats").replaceChildren();
-    byId("stats-empty").textContent = inWords(error, credential.used);
-    byId("stats-empty").hidden = false;
-  }
-  try {
-    await ping(); // last, so that it waits behind nothing of ours
-  } catch {
-    // The state of the connection says what is wrong.
-  }
+  server.refresh();
 }
 
 byId("refresh").addEventListener("click", refresh);

@@ -8,14 +8,23 @@ or is JSON. Namespaces are ``REALTIME_NAMESPACES`` in JSON, ``[[namespace]]`` ta
 start with one line that names it as it was written.
 """
 
-from .configs import check_bind, endpoint_config, gate_config, node_config, roles
+from .configs import check_bind, endpoint_config, files_config, gate_config, node_config, open_files, roles
 from .credentials import ApiKeySettings, RoleSettings, WsSettings
 from .errors import SettingsError
 from .sources import load_settings
-from .tables import NamespaceSettings, RealtimeSettings, Settings, SseSettings, WebRtcSettings, WebSocketSettings
+from .tables import (
+    BinarySettings,
+    NamespaceSettings,
+    RealtimeSettings,
+    Settings,
+    SseSettings,
+    WebRtcSettings,
+    WebSocketSettings,
+)
 
 __all__ = [
     "ApiKeySettings",
+    "BinarySettings",
     "NamespaceSettings",
     "RealtimeSettings",
     "RoleSettings",
@@ -27,8 +36,10 @@ __all__ = [
     "WsSettings",
     "check_bind",
     "endpoint_config",
+    "files_config",
     "gate_config",
     "load_settings",
     "node_config",
+    "open_files",
     "roles",
 ]

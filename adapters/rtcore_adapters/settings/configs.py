@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
+from typing import Final
 
 import attrs
 
@@ -12,12 +13,28 @@ from rtcore.namespaces import Namespace, Namespaces
 from rtcore.permissions import Role
 from rtcore.rate_limit import RateLimit, RateLimitConfig
 from rtcore.signaling import SignalingConfig
+from rtcore.uploads import FileConfig
+from rtcore_adapters.content import inspect
+from rtcore_adapters.stores import FolderStore, StoreUrlError, default_folder, open_store
 from rtcore_transports import EndpointConfig, GateConfig, ServerLimits
+from rtcore_transports.files import Files
+from rtcore_transports.files_config import FilesConfig
 
 from .errors import SettingsError, shown
 from .tables import RealtimeSettings, Settings, WebRtcSettings
 
-__all__ = ["check_bind", "endpoint_config", "gate_config", "node_config", "roles"]
+__all__ = [
+    "check_bind",
+    "endpoint_config",
+    "files_config",
+    "gate_config",
+    "node_config",
+    "open_files",
+    "roles",
+]
+
+# What the head of a binary message may have, besides the file in it.
+_HEAD_ROOM: Final = 2**16
 
 
 def node_config(settings: Settings) -> NodeConfig:
@@ -43,11 +60,12 @@ def node_config(settings: Settings) -> NodeConfig:
             namespaces=_namespaces(realtime),
             max_history_bytes=realtime.max_history_bytes,
             # Twice what may wait for a connection: whoever was ended for being slow has missed that, and more.
-            max_replay_bytes=8 * websocket.max_message_size,
+            max_replay_bytes=8 * _largest_message(settings),
             idempotency_window=realtime.idempotency_window,
             idempotency_size=realtime.idempotency_size,
         ),
         signaling=_signaling(settings.webrtc),
+        files=_file_config(settings),
     )
 
 
@@ -70,13 +88,14 @@ def endpoint_config(settings: Settings) -> EndpointConfig:
         sse_retry=sse.retry_timeout,
         websocket=WebSocketConfig(
             max_message_size=websocket.max_message_size,
+            max_binary_size=_largest_frame(settings),
             ping_interval=websocket.heartbeat_interval,
             pong_timeout=websocket.disconnect_timeout,
             handshake_timeout=websocket.handshake_timeout,
             message_timeout=websocket.message_timeout,
         ),
         # Room for a few of the largest messages, whatever the number of small ones.
-        max_backlog=4 * websocket.max_message_size,
+        max_backlog=4 * _largest_message(settings),
         max_waiting=websocket.message_queue_size,
     )
 
@@ -95,6 +114,38 @@ def gate_config(settings: Settings) -> GateConfig:
         authentication_timeout=realtime.authentication_timeout,
         hook_timeout=realtime.hook_timeout,
     )
+
+
+def files_config(settings: Settings) -> FilesConfig | None:
+    """Return what of the settings concerns those who keep files, or ``None`` where none are taken."""
+    file, binary = _file_config(settings), settings.binary
+    if file is None:
+        return None
+    return FilesConfig(
+        file=file,
+        # A message about a file is no larger than one that somebody has sent with the file in it.
+        inline_max_size=min(binary.inline_max_size, file.max_binary_size),
+        ttl=binary.file_ttl or None,
+        quota=binary.quota,
+        base=settings.realtime.prefix,
+    )
+
+
+def open_files(settings: Settings) -> Files | None:
+    """Return what keeps the files, or ``None`` where none are taken; no store is looked for yet.
+
+    Raises:
+        SettingsError: Their store needs what is not installed.
+    """
+    config = files_config(settings)
+    if config is None:
+        return None
+    url = settings.binary.store_url
+    try:
+        store = FolderStore(default_folder()) if url is None else open_store(url)
+    except StoreUrlError as error:
+        raise SettingsError(f"BINARY_STORE_URL cannot be used: {error}") from error
+    return Files(store, config)
 
 
 def roles(settings: Settings) -> dict[str, Role]:
@@ -150,6 +201,29 @@ def _namespaces(realtime: RealtimeSettings) -> Namespaces:
         ],
         default,
     )
+
+
+def _file_config(settings: Settings) -> FileConfig | None:
+    binary = settings.binary
+    if not binary.data_enabled:
+        return None
+    return FileConfig(
+        max_binary_size=min(settings.websocket.binary_max_size, binary.max_file_size),
+        max_file_size=binary.max_file_size,
+        allowed_types=binary.allowed_types,
+        inspect=inspect if binary.check_content else None,
+        resume_timeout=binary.resume_timeout,
+    )
+
+
+def _largest_frame(settings: Settings) -> int | None:
+    """Return the bytes of the largest binary message that may come, which is a file or a chunk, with its head."""
+    file = _file_config(settings)
+    return None if file is None else max(file.max_binary_size, file.chunk_size) + _HEAD_ROOM
+
+
+def _largest_message(settings: Settings) -> int:
+    return max(settings.websocket.max_message_size, _largest_frame(settings) or 0)
 
 
 def _signaling(webrtc: WebRtcSettings) -> SignalingConfig | None:

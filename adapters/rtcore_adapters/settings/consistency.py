@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rtcore_adapters.stores.urls import MAX_OBJECT
+
 from .credentials import ALGORITHMS, WsSettings
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ def fault_of(settings: Settings) -> str | None:
     for one, other in (("certificate", "key"), ("key", "certificate"), ("client_ca", "certificate")):
         if getattr(realtime, f"tls_{one}") is not None and getattr(realtime, f"tls_{other}") is None:
             return f"REALTIME_TLS_{one.upper()} is set; allowed: together with REALTIME_TLS_{other.upper()}"
+    if (settings.binary.store_url or "").startswith("s3:") and settings.binary.max_file_size > MAX_OBJECT:
+        return f"BINARY_MAX_FILE_SIZE is {settings.binary.max_file_size}; allowed: at most {MAX_OBJECT} with s3://"
     return _fault_of_keys(ws) or _fault_of_lists(ws)
 
 

@@ -13,9 +13,11 @@ import attrs
 from attrs.validators import and_, deep_iterable, ge, instance_of, le, matches_re, optional
 
 from rtcore import Refusal
+from rtcore.media_types import is_media_range
 from rtcore.patterns import MAX_PATTERN, is_pattern
 from rtcore.permissions import grant_of_scopes
 from rtcore.signaling.ice_servers import has_credentials, is_stun_url, is_turn_url
+from rtcore_adapters.stores.urls import is_store_url
 from rtcore_transports.origins import OriginPattern
 
 from .errors import shown
@@ -31,6 +33,7 @@ __all__ = [
     "file_or_none",
     "header_name",
     "lack_credentials",
+    "media_ranges",
     "name",
     "name_or_none",
     "networks",
@@ -48,6 +51,7 @@ __all__ = [
     "secret",
     "secret_or_none",
     "some_of",
+    "store_url_or_none",
     "stun_urls",
     "switch",
     "switch_or_none",
@@ -66,6 +70,12 @@ SECRET: Final = "rtcore.secret"
 #: The pattern of what is not to be seen at all.
 HIDDEN: Final = re.compile(r"(?s).+")
 
+# What comes before the host of a URL. Greedy, so that no part of a password remains, wherever its "@" is.
+_USER: Final = re.compile(r"(?s)(?<=//).*(?=@)")
+
+# That, and options that a store does not have, since keys may be among them.
+_STORE_SECRETS: Final = re.compile(rf"{_USER.pattern}|(?<=[?&])(?!endpoint=|region=)[^&']*")
+
 #: What TURN servers need, in words.
 CREDENTIALS: Final = (
     "URLs with USER:PASSWORD@ before the host, or any where WEBRTC_TURN_SECRET says what they share with us"
@@ -81,7 +91,7 @@ _INHERITED: Final = "what holds for all channels"
 
 
 def _field(default: object, allowed: str, validator: Any = None, *, nothing: str = "") -> Any:
-    if default is None:
+    if default is None or nothing:
         allowed += f", or nothing for {nothing}"
         validator = None if validator is None else optional(validator)
     return attrs.field(default=default, validator=validator, metadata={ALLOWED: allowed})
@@ -97,9 +107,11 @@ def count(default: int, *, low: int = 1, high: int = _MOST, unit: str = "") -> i
     return cast(int, _number(default, "a whole number", low, high, unit))
 
 
-def count_or_none(*, low: int = 1, high: int = _MOST, unit: str = "", nothing: str = _INHERITED) -> int | None:
-    """Define a whole number that need not be given."""
-    return cast("int | None", _number(None, "a whole number", low, high, unit, nothing=nothing))
+def count_or_none(
+    default: int | None = None, *, low: int = 1, high: int = _MOST, unit: str = "", nothing: str = _INHERITED
+) -> int | None:
+    """Define a whole number that need not be given, or can be taken away."""
+    return cast("int | None", _number(default, "a whole number", low, high, unit, nothing=nothing))
 
 
 def number(default: float, low: float, high: float, unit: str) -> float:
@@ -168,9 +180,17 @@ def file_or_none() -> str | None:
 
 def url_or_none(example: str) -> str | None:
     """Define a URL of HTTP that need not be given."""
-    # Greedy, so that no part of a password remains, wherever its "@" is.
     allowed = f"a URL such as {example}, without a user, or nothing for none"
-    return cast("str | None", _secret_field(None, allowed, _is_http_url, re.compile(r"(?s)(?<=//).*(?=@)")))
+    return cast("str | None", _secret_field(None, allowed, _is_http_url, _USER))
+
+
+def store_url_or_none(nothing: str) -> str | None:
+    """Define where files are kept."""
+    allowed = (
+        "a URL such as file:///srv/files or s3://bucket/prefix?endpoint=https://s3.example.org&region=eu, "
+        f"without a user, or nothing for {nothing}"
+    )
+    return cast("str | None", _secret_field(None, allowed, is_store_url, _STORE_SECRETS))
 
 
 def secret(longest: int = 255) -> str:
@@ -234,6 +254,13 @@ def some_of(words: Iterable[str], default: str) -> tuple[str, ...]:
     known = tuple(words)
     allowed = f"some of {', '.join(known)}, with commas between them"
     return cast("tuple[str, ...]", _list(known.__contains__, allowed, default=(default,), least=1))
+
+
+def media_ranges() -> tuple[str, ...]:
+    """Define of what media types files may be (RFC 9110, section 12.5.1), in lower case."""
+    allowed = "media types such as */*, image/* or application/pdf, with commas between them"
+    field = _list(is_media_range, allowed, default=("*/*",), least=1, converter=_in_lower_case)
+    return cast("tuple[str, ...]", field)
 
 
 def patterns() -> tuple[str, ...]:
@@ -312,6 +339,7 @@ def _list(
     default: tuple[str, ...] | None = (),
     least: int = 0,
     secret: re.Pattern[str] | None = None,
+    converter: Callable[[Any], Any] | None = None,
 ) -> Any:
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if not (isinstance(value, str) and fits(value)):
@@ -324,6 +352,7 @@ def _list(
     validator = and_(deep_iterable(check, instance_of(tuple)), check_size)
     return attrs.field(
         default=default,
+        converter=converter,
         validator=optional(validator) if default is None else validator,
         repr=secret is None,
         metadata={ALLOWED: allowed, SECRET: secret},
@@ -379,6 +408,13 @@ def _is_origin(value: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _in_lower_case(values: Any) -> Any:
+    # "The type and subtype tokens are case-insensitive." (RFC 9110, section 8.3.1). What is no list is refused later.
+    if not isinstance(values, tuple):
+        return values
+    return tuple(value.lower() if isinstance(value, str) else value for value in values)
 
 
 def _is_network(value: str) -> bool:

@@ -11,7 +11,7 @@ import attrs
 import cattrs
 import typed_settings as ts
 
-from rtcore.messages import decode_value
+from rtcore.json_values import decode_value
 from rtcore.namespaces import Access, SlowConsumer
 
 from .credentials import ApiKeySettings, RoleSettings

@@ -1,4 +1,5 @@
-"""What can be set, in the tables in which it is: those of all, of each transport, of calls, and ``[[namespace]]``.
+"""What can be set, in the tables in which it is: those of all, of each transport, of calls, of files, and
+``[[namespace]]``.
 
 Who may come in, ``[ws]`` with ``[[role]]`` and ``[[api_key]]``, is in `rtcore_adapters.settings.credentials`.
 """
@@ -21,6 +22,7 @@ from .fields import (
     count_or_none,
     file_or_none,
     lack_credentials,
+    media_ranges,
     networks,
     one_of,
     one_of_or_none,
@@ -30,6 +32,7 @@ from .fields import (
     seconds,
     seconds_or_none,
     secret_or_none,
+    store_url_or_none,
     stun_urls,
     switch,
     switch_or_none,
@@ -37,12 +40,25 @@ from .fields import (
     turn_urls,
 )
 
-__all__ = ["NamespaceSettings", "RealtimeSettings", "Settings", "SseSettings", "WebRtcSettings", "WebSocketSettings"]
+__all__ = [
+    "BinarySettings",
+    "NamespaceSettings",
+    "RealtimeSettings",
+    "Settings",
+    "SseSettings",
+    "WebRtcSettings",
+    "WebSocketSettings",
+]
 
 # setTimeout takes no more milliseconds, and it is what EventSource waits with.
 _LONGEST_RETRY: Final = 2**31 - 1
 
 _LARGEST_MESSAGE: Final = 2**30
+
+_LARGEST_FILE: Final = 2**50
+
+# A hundred years: longer is a mistake in the unit.
+_LONGEST_KEPT: Final = 100 * 366 * 86_400
 
 # A year. It is kept in memory.
 _LONGEST_HISTORY: Final = 366 * 86_400
@@ -207,6 +223,7 @@ class WebSocketSettings:
         max_message_size: The largest inbound message, in bytes.
         handshake_timeout: Seconds within which the opening handshake must be complete.
         message_timeout: Seconds within which an inbound message that has begun must be complete.
+        binary_max_size: The largest file in one message, in bytes; larger ones come in chunks.
     """
 
     enabled: bool = switch(True)
@@ -218,6 +235,7 @@ class WebSocketSettings:
     max_message_size: int = count(2**20, high=_LARGEST_MESSAGE, unit=" (bytes)")
     handshake_timeout: float = seconds(10.0)
     message_timeout: float = seconds(120.0)
+    binary_max_size: int = count(2**20, high=_LARGEST_MESSAGE, unit=" (bytes)")
 
 
 @attrs.frozen
@@ -276,6 +294,35 @@ class WebRtcSettings:
 
 
 @attrs.frozen
+class BinarySettings:
+    """What concerns files: ``BINARY_…`` or ``[binary]``.
+
+    Attributes:
+        data_enabled: Whether there are any: in binary messages, in chunks, and over HTTP.
+        max_file_size: The largest file, in bytes.
+        allowed_types: The media types that are taken, in lower case; ``image/*`` is all those of images.
+        store_url: Where files are kept: ``file:///path``, or ``s3://bucket/prefix?endpoint=…&region=…`` with the
+            credentials that ``AWS_…`` tell; ``None`` for the folder ``rtcore/files`` of ``$XDG_DATA_HOME``, which is
+            ``~/.local/share``. It is made at the first file.
+        inline_max_size: Receivers of a file with no more bytes get them at once, and do not have to fetch them.
+        file_ttl: Seconds for which a file is kept; 0 for ever.
+        quota: The bytes of all files that are kept; ``None`` for any number.
+        check_content: Whether what is in a file must fit its media type.
+        resume_timeout: Seconds for which a file that comes in chunks waits for its sender to come back.
+    """
+
+    data_enabled: bool = switch(True)
+    max_file_size: int = count(2**30, high=_LARGEST_FILE, unit=" (bytes)")
+    allowed_types: tuple[str, ...] = media_ranges()
+    store_url: str | None = store_url_or_none("rtcore/files in $XDG_DATA_HOME or ~/.local/share")
+    inline_max_size: int = count(2**16, low=0, high=_LARGEST_MESSAGE, unit=" (bytes)")
+    file_ttl: float = seconds(604_800.0, low=0, high=_LONGEST_KEPT)
+    quota: int | None = count_or_none(10 * 2**30, high=_LARGEST_FILE, unit=" (bytes)", nothing="no limit")
+    check_content: bool = switch(True)
+    resume_timeout: float = seconds(600.0, low=0)
+
+
+@attrs.frozen
 class Settings:
     """All settings. Made by hand, a value out of its range raises `ValueError`, as do two that do not fit together."""
 
@@ -284,6 +331,7 @@ class Settings:
     sse: SseSettings = attrs.field(factory=SseSettings)
     webrtc: WebRtcSettings = attrs.field(factory=WebRtcSettings)
     ws: WsSettings = attrs.field(factory=WsSettings)
+    binary: BinarySettings = attrs.field(factory=BinarySettings)
 
     def __attrs_post_init__(self) -> None:
         if fault := fault_of(self):

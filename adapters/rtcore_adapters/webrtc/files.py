@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from os import PathLike
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Final, TypeVar
 
 import anyio
@@ -20,6 +20,7 @@ import attrs
 import msgspec
 
 from rtcore import ConnectionClosed
+from rtcore_transports.file_names import safe_name
 
 from .channel import DataChannel
 from .remote import RemotePeer
@@ -112,7 +113,7 @@ async def receive_file(channel: DataChannel, folder: str | PathLike[str], *, max
     """
     try:
         head = _read(await _next(channel), _Head)
-        name = _name(head.name)
+        name = safe_name(head.name)
         if not 0 <= head.size <= max_size:
             raise ConnectionClosed(None, f"a file of {head.size} bytes is too large: at most {max_size} are taken")
         path, digest, size = Path(folder) / name, sha256(), 0
@@ -154,10 +155,3 @@ async def _next(channel: DataChannel) -> str | bytes:
     async for message in channel:
         return message
     raise ConnectionClosed(None, "the data channel was closed before the file had arrived")
-
-
-def _name(name: str) -> str:
-    """Return what a stranger calls a file as a name inside a folder."""
-    # To Windows both kinds of slash separate folders, so this finds the last part of any path.
-    last = "".join(each for each in PureWindowsPath(name).name if each.isprintable() and each not in '<>:"|?*')
-    return last.strip(". ")[:100] or "file"
