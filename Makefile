@@ -33,7 +33,7 @@ APT = $(ROOT); \
       $$as apt-get -qq update && \
       $$as env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$package >/dev/null
 
-.PHONY: help serve test conformance simulate fuzz audit bench check lint types imports clean venv
+.PHONY: help serve test conformance simulate fuzz soak audit bench check lint types imports clean venv
 
 help:
 	@echo 'make serve [PORT=8000] [HOST=127.0.0.1]  serve, and print where the test pages are'
@@ -41,6 +41,7 @@ help:
 	@echo 'make conformance                         run all Autobahn cases'
 	@echo 'make simulate [SEEDS=10000] [STATE=file] run that many simulated scenarios'
 	@echo 'make fuzz [SECONDS=60]                   fuzz each target for so long'
+	@echo 'make soak                                send and save files of gigabytes over connections that break'
 	@echo 'make audit                               look up known vulnerabilities of what is installed'
 	@echo 'make bench                               measure the fan-out'
 	@echo 'make check                               lint, types and the direction of imports'
@@ -64,6 +65,10 @@ simulate: $(VENV)/.test
 fuzz: $(VENV)/.test
 	$(PY) -m pip install --quiet 'atheris>=2.3'
 	$(PY) -m tests.fuzz.campaign --seconds $(SECONDS)
+
+# Not among the tests: it takes minutes, and some 10 GB of the disk.
+soak: $(VENV)/.test
+	$(PY) -m tests.soak.campaign $(ARGS)
 
 # Not among the checks: it asks pypi.org, and its answer changes while nothing here does. What it cannot look up is a failure.
 audit: $(VENV)/.serve

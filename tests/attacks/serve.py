@@ -6,18 +6,20 @@ Prints its port, and serves until it is told to end. Its limits are short, so th
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import resource
 import signal
 import socket
 import ssl
+from pathlib import Path
 
 import anyio
 import attrs
 
 from rtcore_adapters import RealtimeApp, Settings
 from rtcore_adapters.hosting import Beside
-from rtcore_adapters.settings import RealtimeSettings, WebSocketSettings
+from rtcore_adapters.settings import BinarySettings, RealtimeSettings, WebSocketSettings
 from rtcore_transports import ServerLimits, serve
 from tests.transports.applications import Application
 
@@ -35,6 +37,9 @@ async def run(options: argparse.Namespace) -> None:
             disconnect_timeout=2 * patience,
             message_queue_size=100,
         ),
+        binary=BinarySettings(data_enabled=False)
+        if options.folder is None
+        else BinarySettings(store_url=options.folder.as_uri(), max_file_size=options.max_file, quota=options.quota),
     )
     realtime = RealtimeApp(settings)
     websocket = attrs.evolve(realtime.config.websocket, message_timeout=patience, close_timeout=patience)
@@ -82,7 +87,15 @@ def main() -> None:
     parser.add_argument("--per-address", type=int)
     parser.add_argument("--tls", help="a file with a certificate and its key")
     parser.add_argument("--core", type=int, help="the processor to run on")
+    parser.add_argument("--folder", type=Path, help="where files are kept; default: none are taken")
+    parser.add_argument("--max-file", type=int, default=2**20, help="bytes of a file")
+    parser.add_argument("--quota", type=int, help="bytes of all files")
+    parser.add_argument("--disk", type=int, help="bytes of a file that the system lets it write")
     options = parser.parse_args()
+    # What a store complains of is what the tests do to it.
+    logging.getLogger("rtcore.stores").setLevel(logging.CRITICAL)
+    if options.disk is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (options.disk, options.disk))
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
     if options.files is not None:

@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import httpx2
 import pytest
 from anyio import fail_after, sleep
 from websockets.sync.client import connect
 
+from rtcore import BinaryMessage
 from rtcore_adapters import load_settings
 from rtcore_transports import SSEClient, WSClient
 
@@ -28,6 +30,7 @@ TESTED = {
     "Настройка",
     "Основные endpoints",
     "Мониторинг",
+    "Бинарные данные",
     "Каналы и комнаты",
     "Тестирование",
     "Клиентский JavaScript",
@@ -35,6 +38,21 @@ TESTED = {
 
 # What the guide takes for granted in an application.
 APPLICATION = "from fastapi import FastAPI\napp = FastAPI()\n"
+
+# Of 1 x 1 pixel.
+PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010804000000b51c0c020000000b4944415478da6364f80f00010501012718e366"
+    "0000000049454e44ae426082"
+)
+PHOTO = {
+    "type": "binary",
+    "content_type": "image/png",
+    "filename": "photo.png",
+    "size": len(PICTURE),
+    "data": PICTURE,
+    "id": ANY,
+    "meta": ANY,
+}
 
 pytestmark = pytest.mark.anyio
 
@@ -48,6 +66,14 @@ def run(code: str) -> dict[str, Any]:
     namespace: dict[str, Any] = {}
     exec(compile(code, GUIDE, "exec"), namespace)
     return namespace
+
+
+async def next_file(client: WSClient) -> dict[str, Any]:
+    with fail_after(10):
+        async for message in client:
+            if message["type"] == "binary":
+                return message
+    raise AssertionError("the connection has ended")
 
 
 def test_no_snippet_is_left_out() -> None:
@@ -78,7 +104,9 @@ async def test_sse_client(port: int, capsys: pytest.CaptureFixture[str]) -> None
 
 async def test_websocket(port: int) -> None:
     async with WSClient(f"ws://127.0.0.1:{port}/realtime/ws") as client:
-        await run(snippet("WebSocket", port).as_function("client"))["snippet"](client)
+        await run(snippet("WebSocket", port).as_function("client", "file_data"))["snippet"](client, PICTURE)
+        # What names no channel comes back, as text does.
+        assert await next_file(client) == PHOTO
         assert (await client.send_command("presence", {"channel": "general"}))["count"] == 1
 
 
@@ -93,6 +121,15 @@ async def test_server_sent_events(port: int) -> None:
                     break
     assert any("Объявление" in data for data in heard)
     assert not any("Персональное" in data for data in heard)
+
+
+async def test_files(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "image.png").write_bytes(PICTURE)
+    monkeypatch.chdir(tmp_path)
+    async with WSClient(f"ws://127.0.0.1:{port}/realtime/ws") as client:
+        code = snippet("Бинарные данные", port).as_function("client", "BinaryMessage")
+        await run(code)["snippet"](client, BinaryMessage)
+        assert await next_file(client) == {**PHOTO, "filename": "image.png"}
 
 
 async def test_channels(port: int) -> None:

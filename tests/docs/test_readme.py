@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from websockets.sync.client import connect
 
-from ..programs import running
+from ..programs import ROOT, running
 from .conftest import RTCORE
 from .snippets import Snippet, snippets
 
@@ -53,11 +53,11 @@ def test_chat(port: int, backend: str, tmp_path: Path) -> None:
 
 def test_shell(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [shell] = snippet("From the shell", "sh", port)
-    sub, pub, history, stream, send, stats = [
+    sub, pub, history, stream, send, send_file, stats = [
         shlex.split(line, comments=True) for line in shell.code.replace("\\\n", " ").splitlines()
     ]
     monkeypatch.setenv("RTCORE_URL", f"http://127.0.0.1:{port}/realtime")
-    for command in (sub, pub, history, stats):
+    for command in (sub, pub, history, send_file, stats):
         assert command[0] == "rtcore"
         command[0] = str(RTCORE)
     with (
@@ -81,6 +81,8 @@ def test_shell(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             if (line := streaming.read_line()).startswith("data:") and "Hello" in line:
                 said.append(json.loads(line.removeprefix("data:")))
         assert [message["meta"]["offset"] for message in said] == [first["offset"], second["offset"]]
+        assert "/binary/" in subprocess.run(send_file, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+        assert subscriber.read_line().startswith("[general] README.md")
         assert output_of(stats)["active_channels"] == 1
 
 

@@ -32,6 +32,12 @@ def test_tokens() -> None:
     exec(compile(example.code, DOCUMENT, "exec"), names)
 
 
+def test_files() -> None:
+    [example] = [each for each in snippets(DOCUMENT) if each.heading == "With files"]
+    names: dict[str, object] = {"__name__": "example"}
+    exec(compile(example.code, DOCUMENT, "exec"), names)
+
+
 def test_the_trace() -> None:
     trace, _ = [each for each in snippets(DOCUMENT) if each.heading == "When it fails"]
     names: dict[str, object] = {"__name__": "example"}

@@ -7,7 +7,6 @@ the branches that inputs reach.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from typing import Any, Final
 
@@ -23,7 +22,7 @@ from rtcore import (
 )
 from rtcore.encoded import Encoded
 from rtcore.event_stream import EventStreamParser, EventTooLarge, encode_event
-from rtcore.messages import decode_value
+from rtcore.json_values import decode_value
 from rtcore.node import Consult, Node, NodeConfig, Verify
 from rtcore.patterns import matches
 from rtcore.permissions import OPEN, Grant, Identity, Scope
@@ -41,14 +40,10 @@ from rtcore_transports.client_request import refusal_in
 from rtcore_transports.origins import OriginPattern, allows_origin
 from rtcore_transports.presented import credentials_in, read_introduction
 
+from . import file_targets as _file_targets  # noqa: F401
+from .registry import SEEDS, TARGETS, Target, as_text, cut, target
+
 __all__ = ["SEEDS", "TARGETS", "Target"]
-
-Target = Callable[[bytes], None]
-
-#: By name.
-TARGETS: Final[dict[str, Target]] = {}
-#: What to begin with: inputs that are nearly right get further.
-SEEDS: Final[dict[str, tuple[bytes, ...]]] = {}
 
 _REQUEST: Final = (
     b"GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -62,38 +57,17 @@ _NONCE: Final = b"the sample nonce"
 _SECRET: Final = "what nobody else may hear"
 
 
-def _target(*seeds: bytes) -> Callable[[Target], Target]:
-    def register(target: Target) -> Target:
-        TARGETS[target.__name__] = target
-        SEEDS[target.__name__] = seeds
-        return target
-
-    return register
-
-
-def _pieces(data: bytes) -> Iterator[bytes]:
-    """Cut an input as its first byte says, so that where it is cut is fuzzed as well."""
-    if data:
-        size = 1 + data[0] % 64
-        for at in range(1, len(data), size):
-            yield data[at : at + size]
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
-
-
 # Bytes
 
 
-@_target(b"\x00" + _REQUEST, b"\x1f" + _REQUEST + b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58")
+@target(b"\x00" + _REQUEST, b"\x1f" + _REQUEST + b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58")
 def websocket_server(data: bytes) -> None:
     """A server's WebSocket from the first byte on; its end is its last word."""
     machine = WebSocket.server(WebSocketConfig(max_message_size=4096), now=0.0)
     _run(machine, data)
 
 
-@_target(
+@target(
     b"\x00\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
     b"\x05\x88\x82\x00\x00\x00\x00\x03\xe8",
     b"\x01\x01\x80abcd\x80\x80abcd",
@@ -106,7 +80,7 @@ def websocket_frames(data: bytes) -> None:
     _run(machine, data)
 
 
-@_target(b"\x00" + _RESPONSE, b"\x20" + _RESPONSE + b"\x81\x05hello")
+@target(b"\x00" + _RESPONSE, b"\x20" + _RESPONSE + b"\x81\x05hello")
 def websocket_client(data: bytes) -> None:
     """What a server may answer a client."""
     machine, _ = WebSocket.client(
@@ -121,7 +95,7 @@ def websocket_client(data: bytes) -> None:
 
 def _run(machine: WebSocket, data: bytes) -> None:
     effects: list[Any] = []
-    for number, piece in enumerate(_pieces(data)):
+    for number, piece in enumerate(cut(data)):
         effects += machine.receive_data(piece, now=float(number))
         if isinstance(effects and effects[-1], HandshakeRequested):
             effects += machine.send(Accept(), now=float(number))
@@ -131,10 +105,10 @@ def _run(machine: WebSocket, data: bytes) -> None:
     assert not ends or ends == [len(effects) - 1], effects
 
 
-@_target(b"\x00retry: 10\r\nid: 1\rdata: a\ndata: b\n\nevent: x\ndata\n\n", b"\x08\xef\xbb\xbfdata: a\n\n: comment\n\n")
+@target(b"\x00retry: 10\r\nid: 1\rdata: a\ndata: b\n\nevent: x\ndata\n\n", b"\x08\xef\xbb\xbfdata: a\n\n: comment\n\n")
 def event_stream(data: bytes) -> None:
     """An event stream, whole and in pieces: the same events."""
-    pieces = list(_pieces(data))
+    pieces = list(cut(data))
     whole = EventStreamParser(max_event_size=256)
     parts = EventStreamParser(max_event_size=256)
     at_once = whole.receive_data(b"".join(pieces))
@@ -148,23 +122,23 @@ def event_stream(data: bytes) -> None:
     assert whole.last_event_id == parts.last_event_id
 
 
-@_target(b"\x00data: a\n\nid: 7\n\n", b"\x04event: gap\ndata: {}\n\n")
+@target(b"\x00data: a\n\nid: 7\n\n", b"\x04event: gap\ndata: {}\n\n")
 def event_source(data: bytes) -> None:
     """An `EventSource` that reads it, and connects again."""
     source = EventSource(EventSourceConfig(), random=lambda: 0.5)
     source.connect(now=0.0)
     source.response(200, "text/event-stream", now=0.0)
-    for number, piece in enumerate(_pieces(data)):
+    for number, piece in enumerate(cut(data)):
         source.receive_data(piece, now=float(number))
     source.receive_eof(now=1e5)
     source.handle_timeout(now=1e6)
 
 
-@_target(b"message\0data: forged\n\nid: 7", b"gap\0a\rb\nc")
+@target(b"message\0data: forged\n\nid: 7", b"gap\0a\rb\nc")
 def event_of_a_message(data: bytes) -> None:
     """An event that users name and fill says what they said, and nothing else."""
     name, _, body = data.partition(b"\0")
-    event, text = _text(name), _text(body)
+    event, text = as_text(name), as_text(body)
     try:
         encoded = encode_event(text, event=event or None, id="7")
     except LocalProtocolError:
@@ -204,7 +178,7 @@ def _command(name: str, /, **data: object) -> bytes:
     return json.dumps({"type": "command", "command": name, "data": data, "id": "1"}).encode()
 
 
-@_target(
+@target(
     b'{"channel":"secret:1","type":"text","data":1,"id":"a"}\n{"channel":"open:1","type":"text","persistent":true}',
     b'{"type":"text","recipient_id":"alice","data":1}\n{"type":"webrtc_signal","signal_type":"bye","target_peer_id":"alice","room_id":"secret"}',
     _command("join_channel", channel="secret:1", since={"epoch": "e.3", "offset": 0})
@@ -227,7 +201,7 @@ def session(data: bytes) -> None:
         moment: dict[str, Any] = {"now": now, "timestamp": 1_700_000_000_000 + int(now * 1000)}
         if "mallory" not in node:
             break
-        for effect in node.receive_text("mallory", _text(line), **moment):
+        for effect in node.receive_text("mallory", as_text(line), **moment):
             if isinstance(effect, Deliver):
                 _check_delivery(effect)
             elif isinstance(effect, Verify):
@@ -254,7 +228,7 @@ def _check_delivery(effect: Deliver) -> None:
         assert value.get("channel") == "open:1" or value["type"] in ("user_joined", "user_left", "broadcast"), value
 
 
-@_target(b'{"type":"text"}', b'{"type":"connected","connection_id":"c","heartbeat_interval":30}', b"[" * 200)
+@target(b'{"type":"text"}', b'{"type":"connected","connection_id":"c","heartbeat_interval":30}', b"[" * 200)
 def client(data: bytes) -> None:
     """Lines of a server, to our client."""
     machine = Client(ClientConfig(), random=lambda: 0.5, session="s")
@@ -267,13 +241,13 @@ def client(data: bytes) -> None:
     for number, line in enumerate(data.split(b"\n")[:40]):
         if machine.state.name != "CONNECTED":
             return
-        machine.receive_text(_text(line), now=float(number))
+        machine.receive_text(as_text(line), now=float(number))
 
 
 # What requests say
 
 
-@_target(b"channel=a&token=x&session=s&last_event_id=e-1", b"room_id=r&peer_id=p&user_id=%00", b"channel=%24user:bob")
+@target(b"channel=a&token=x&session=s&last_event_id=e-1", b"room_id=r&peer_id=p&user_id=%00", b"channel=%24user:bob")
 def query(data: bytes) -> None:
     """The query of an endpoint: what is read from it cannot be what is the server's own."""
     admission = read_query(data, EndpointConfig(), signals=True)
@@ -281,7 +255,7 @@ def query(data: bytes) -> None:
         assert all(1 <= len(name) <= 255 and name.isprintable() and name[0] != "$" for name in admission.channels)
 
 
-@_target(
+@target(
     b"authorization: Bearer x\ncookie: a=b; t=c\nx-api-key: k\n?token=x&api_key=", b"authorization: basic x\n?token="
 )
 def credentials(data: bytes) -> None:
@@ -294,16 +268,16 @@ def credentials(data: bytes) -> None:
         assert secret is None or len(secret) < 4 or secret not in repr(found)
 
 
-@_target(
+@target(
     b'{"type":"command","command":"authenticate","data":{"token":"x"},"id":"1"}',
     b'{"type":"command","command":"refresh_token","data":{}}',
 )
 def introduction(data: bytes) -> None:
     """The first message of somebody who has said nothing yet."""
-    read_introduction(_text(data))
+    read_introduction(as_text(data))
 
 
-@_target(
+@target(
     b"https://example.com\nexample.com",
     b"http://localhost:3000\n[::1]:8000",
     b"null\nexample.com",
@@ -311,7 +285,7 @@ def introduction(data: bytes) -> None:
 )
 def origin(data: bytes) -> None:
     """An origin: what is allowed by the list is allowed by its very host."""
-    theirs, _, host = _text(data).partition("\n")
+    theirs, _, host = as_text(data).partition("\n")
     pattern = OriginPattern.read("https://*.example.com")
     if allows_origin(theirs, host=host, scheme="https", allowed=[pattern]) and not allows_origin(
         theirs, host=host, scheme="https", allowed=[OriginPattern.read("https://other.example")]
@@ -320,7 +294,7 @@ def origin(data: bytes) -> None:
         assert theirs.lower().split("//")[1].split(":")[0].removesuffix(".").endswith(".example.com"), theirs
 
 
-@_target(
+@target(
     b'for=192.0.2.1, for="[2001:db8::1]:80"\n203.0.113.9, 10.0.0.1',
     b"for=unknown\n",
     b"for=_hidden;by=x\n::ffff:1.2.3.4",
@@ -341,7 +315,7 @@ _CLAIMS: Final = {"sub": "ann", "channels": ["a:*"], "jti": "1"}
 _GENUINE: Final = _AUTHENTICATOR.create_access_token(_CLAIMS, 60)
 
 
-@_target(
+@target(
     _GENUINE.encode(),
     b"eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ.",
     b"eyJhbGciOiJIUzI1NiIsImNyaXQiOlsiYjY0Il0sImI2NCI6ZmFsc2V9.e30.",
@@ -355,7 +329,7 @@ def token(data: bytes) -> None:
     assert found == _CLAIMS | {"iat": 1.7e9, "exp": 1.7e9 + 60}
 
 
-@_target(b'{"sub":"ann","channels":["a:*"],"exp":1,"roles":["admin"],"info":{}}', b'{"sub":1,"rooms":"r"}')
+@target(b'{"sub":"ann","channels":["a:*"],"exp":1,"roles":["admin"],"info":{}}', b'{"sub":1,"rooms":"r"}')
 def claims(data: bytes) -> None:
     """The claims of a token that is genuine."""
     value = decode_value(data)
@@ -366,25 +340,25 @@ def claims(data: bytes) -> None:
             assert not identity.grant.server
 
 
-@_target(b"publish:news:*\nsubscribe\nadmin", b"*", b"signal:\nupload:*")
+@target(b"publish:news:*\nsubscribe\nadmin", b"*", b"signal:\nupload:*")
 def scopes(data: bytes) -> None:
     """The scopes of an API key."""
-    lines = _text(data).split("\n")
+    lines = as_text(data).split("\n")
     grant = grant_of_scopes(lines)
     if not isinstance(grant, Refusal) and "*" not in lines and "admin" not in lines:
         assert not grant.admin
 
 
-@_target(b"chat:*\nchat:1", b"*a*b*\nab", b"$*\n$user:1")
+@target(b"chat:*\nchat:1", b"*a*b*\nab", b"$*\n$user:1")
 def pattern(data: bytes) -> None:
     """A pattern and a name: none but one with a dollar means what is the server's own."""
-    text, _, name = _text(data).partition("\n")
+    text, _, name = as_text(data).partition("\n")
     found = matches(name, text.split("*"))
     assert not (found and name.startswith("$") and not text.startswith("$"))
     assert matches(name, name.split("*")) or "*" in name
 
 
-@_target(b'{"error":{"code":"c","message":"m"}}', b"{}")
+@target(b'{"error":{"code":"c","message":"m"}}', b"{}")
 def http_error(data: bytes) -> None:
     """An error of somebody's HTTP server."""
-    refusal_in(400, {"retry-after": _text(data[:12])}, data)
+    refusal_in(400, {"retry-after": as_text(data[:12])}, data)
