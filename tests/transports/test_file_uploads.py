@@ -40,7 +40,7 @@ def store(tmp_path: Path) -> DiskStore:
 
 @pytest.fixture
 def files(store: DiskStore) -> Files:
-    return Files(store, FilesConfig(file=FileConfig(resume_timeout=0.01)))
+    return Files(store, FilesConfig(file=FileConfig(resume_timeout=0.01), piece_size=CHUNK))
 
 
 @pytest.fixture

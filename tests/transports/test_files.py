@@ -47,7 +47,7 @@ def wall_clock() -> WallClock:
 
 
 def files_in(store: DiskStore, wall_clock: WallClock | None = None, **limits: object) -> Files:
-    return Files(store, FilesConfig(**limits), wall_clock=wall_clock or WallClock())  # type: ignore[arg-type]
+    return Files(store, FilesConfig(piece_size=2**17, **limits), wall_clock=wall_clock or WallClock())  # type: ignore[arg-type]
 
 
 async def begin(files: Files, size: int | None = None, content_type: str = "text/plain") -> Incoming:

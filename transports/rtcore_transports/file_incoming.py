@@ -20,9 +20,6 @@ from .files_config import FilesConfig
 
 __all__ = ["FileDescription", "Incoming"]
 
-# So many bytes are gathered before they are hashed and stored, each in a worker thread: the way there and back takes
-# 0.1 ms, and hashing them 0.4.
-_GATHERED: Final = 2**19
 # What takes no longer to hash than the way to a thread.
 _SMALL: Final = 2**14
 
@@ -82,7 +79,7 @@ class Incoming:
         # Not stored yet. As long as nothing is, this is the file from its beginning.
         self._waiting = bytearray()
         # How many bytes of the beginning are in it all the same: to be looked at, and for a message to hold.
-        self._beginning = max(_GATHERED, config.file.head_size, config.inline_max_size)
+        self._beginning = max(config.piece_size, config.file.head_size, config.inline_max_size)
         self._inspected = config.file.inspect is None
         self._size = 0
         self._over = False
@@ -115,7 +112,7 @@ class Incoming:
         self._waiting += data
         if not self._inspected and len(self._waiting) >= self._config.file.head_size:
             await self._inspect()
-        if len(self._waiting) > (self._beginning if self._writer is None else _GATHERED):
+        if len(self._waiting) > (self._beginning if self._writer is None else self._config.piece_size):
             await self._store_waiting()
 
     async def finish(self, sha256: str | None = None) -> KeptFile:
