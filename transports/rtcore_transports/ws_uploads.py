@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 import anyio
 
 from rtcore import CommandError, ConnectionClosed, LocalProtocolError, Message, QueueFull
+from rtcore.binary import Bytes
 from rtcore.client import (
     Answered,
     Ask,
@@ -36,6 +37,8 @@ __all__ = ["FileUpload", "Uploads"]
 _File: TypeAlias = anyio.AsyncFile[bytes]
 
 _BEGIN: Final = "begin_upload"
+# So much of a file is read at once: the way to a worker thread and back takes longer than to read a chunk.
+_BLOCK: Final = 2**19
 
 
 class Uploads:
@@ -102,6 +105,8 @@ class FileUpload:
         self._machine = machine
         self._file = file
         self._progress = progress
+        # What was read last, and where it was.
+        self._block = b""
         self._position = 0
         self._asks: list[Ask] = []
         self._piece: ReadPiece | None = None
@@ -190,14 +195,20 @@ class FileUpload:
     async def _carry(self, piece: ReadPiece) -> None:
         """Read a piece, and send it once nothing else waits to be sent: what others say goes between two chunks."""
         self._piece = None
-        if self._position != piece.offset:
-            await self._file.seek(piece.offset)
-        data = await self._file.read(piece.size)
-        self._position = piece.offset + len(data)
+        data = await self._read(piece)
         session = self._session
         async with session.uploads.turn:
             await session.drain(all_of_it=True)
             self._perform(self._machine.read(data, now=session.now()))
+
+    async def _read(self, piece: ReadPiece) -> Bytes:
+        """Return a piece out of the block that was read last, or of one that is read in a worker thread now."""
+        begin = piece.offset - self._position
+        if begin < 0 or begin + piece.size > len(self._block):
+            await self._file.seek(piece.offset)
+            self._block = await self._file.read(max(piece.size, _BLOCK))
+            self._position, begin = piece.offset, 0
+        return memoryview(self._block)[begin : begin + piece.size]
 
     async def _report(self) -> None:
         progressed, self._progressed = self._progressed, None
