@@ -26,6 +26,10 @@ __all__ = ["NO_FILE", "file_response"]
 #: What is said of a file that there is not (any more), and of one that somebody may not read.
 NO_FILE: Final = Refusal("not_found", "there is no file of this id, or none that you may read", status=404)
 
+# What a browser runs of that for which it says that it asks (W3C Fetch Metadata, section 2.1).
+_RUN: Final = ("script", "style", "xslt", "worker", "sharedworker", "serviceworker", "audioworklet", "paintworklet")
+_NOT_RUN: Final = Refusal("not_a_script", "no page runs what somebody has sent: load it by 'fetch'", status=403)
+
 _ZERO_COPY: Final = "http.response.zerocopysend"
 # Seconds. A file does not change, but who may read it does, and it is kept by others no longer than this.
 _LONGEST_AGE: Final = 31_536_000
@@ -48,14 +52,18 @@ async def file_response(request: Request, files: Files, file: StoredFile, *, tim
         timestamp: Milliseconds since 1970.
 
     Raises:
-        RefusalError: 412 where a precondition fails.
+        RefusalError: 403 where a browser would run it as a part of a page, 412 where a precondition fails.
         FileStoreError: It cannot be read.
     """
+    if request.headers.get("sec-fetch-dest") in _RUN:
+        # A policy of "script-src 'self'" allows what comes from here, whoever has put it here.
+        raise RefusalError(_NOT_RUN)
     validators = Validators(f'"{file.sha256}"', file.created_at)
     caching = {
         "etag": validators.etag,
         "last-modified": validators.last_modified,
         "cache-control": f"private, max-age={_age_of(file, timestamp)}, immutable",
+        "vary": "Sec-Fetch-Dest",
     }
     headers = request.headers
     if "if-match" in headers and not validators.is_among(_joined(request, "if-match"), weakly=False):

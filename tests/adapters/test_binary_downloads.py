@@ -98,6 +98,18 @@ def test_what_a_browser_does_with_it(
     assert response.headers["content-type"] == content_type
 
 
+@pytest.mark.parametrize("destination", ["script", "style", "worker", "serviceworker"])
+def test_no_page_runs_it(binary: Binary, destination: str) -> None:
+    """Not even one of our own origin, whose policy allows what comes from there."""
+    [told] = binary.upload(("a.js", b"alert(1)", "text/javascript"), channel="news")
+    response = binary.get(told, sec_fetch_dest=destination)
+    assert (response.status_code, response.json()["error"]["code"]) == (403, "not_a_script")
+    for harmless in ("empty", "document", "image"):
+        response = binary.get(told, sec_fetch_dest=harmless)
+        assert (response.status_code, response.content) == (200, b"alert(1)")
+        assert "sec-fetch-dest" in response.headers["vary"].lower()
+
+
 def test_quotes_and_folders_in_names(binary: Binary) -> None:
     form = {"file": ('..\\dir/a"b.bin', b"1", CAT)}
     response = binary.http.post("/binary/upload?channel=news", files=form)
