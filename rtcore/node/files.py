@@ -221,7 +221,16 @@ class Files:
 
     # What comes otherwise than by a connection
 
-    def check(self, channel: str, *, asker: Asker, content_type: object, size: int) -> Refusal | None:
+    def check(
+        self,
+        channel: str,
+        *,
+        asker: Asker,
+        content_type: object,
+        size: int,
+        message: Message | None = None,
+        data: Bytes | None = None,
+    ) -> Refusal | None:
         """Tell why a file would not be taken, or ``None`` if it would.
 
         Args:
@@ -229,9 +238,13 @@ class Files:
             asker: Who sends it: a connection's id, somebody who has none, or ``None`` for the application.
             content_type: Its media type; ``None`` for one that is not told.
             size: Its bytes, as far as they are known.
+            message: What is to be published with it, once that is known.
+            data: The file, where it is in that message.
         """
-        refusal = self._router.decide_publication(channel, {"type": BINARY}, asker=asker)
-        return refusal or self._uploads.check(content_type, size)
+        refusal = self._router.decide_publication(channel, message or {"type": BINARY}, asker=asker)
+        if refusal := refusal or self._uploads.check(content_type, size):
+            return refusal
+        return None if message is None else self._router.check_size(channel, message, data)
 
     def publish_file(
         self,

@@ -7,6 +7,7 @@ from typing import assert_never
 
 import attrs
 
+from rtcore.binary import Bytes
 from rtcore.channels import BROADCAST, Channel, connection_channel, is_builtin, user_channel
 from rtcore.errors import LocalProtocolError, Refusal
 from rtcore.filters import Filter, with_presence
@@ -104,6 +105,11 @@ class Router:
     def decide_publication(self, channel: str, message: Message, *, asker: Asker) -> Refusal | None:
         """Tell likewise why somebody may not publish `message`, of which it matters whether it is a file."""
         return self._rights.decide_publication(channel, message, asker=asker)
+
+    def check_size(self, channel: str, message: Message, data: Bytes | None) -> Refusal | None:
+        """Tell why `message`, with the file `data` in it, is too large for a channel, or ``None`` if it is not."""
+        outcome = fitted(self._registry.namespace_of(channel), message, data)
+        return outcome if isinstance(outcome, Refusal) else None
 
     def channels(self, *, asker: Asker = None) -> list[Channel]:
         """Return the channels that somebody subscribes to, built-in ones left out.

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from rtcore_adapters import Settings
-from rtcore_adapters.settings import BinarySettings, WsSettings
+from rtcore_adapters.settings import BinarySettings, NamespaceSettings, WsSettings
 
 from .binary_hosts import MAX_FILE, PNG, Binary, binary_host
 from .clients import error_code, get, read_all, read_head, read_response
@@ -330,6 +330,19 @@ def test_a_user_who_sends_too_much(kind: HostKind, tmp_path: Path) -> None:
         stats = binary.host.portal.call(driver.stats)
         assert (stats["files"], stats["published_messages"]) == (0, 0)
         binary.wait_until_nothing_is_kept()
+
+
+@each_host
+def test_several_of_which_one_is_too_large_for_the_channel(kind: HostKind, tmp_path: Path) -> None:
+    """What is said of it, that is; then none of them is published."""
+    realtime = {"namespaces": (NamespaceSettings(pattern="small", max_message_size=400),)}
+    with binary_host(kind, tmp_path, realtime=realtime) as binary:
+        files = [("file", (name, content(5_000), CAT)) for name in ("a.bin", f"{'long' * 50}.bin")]
+        response = post(binary, "/binary/upload?channel=small", files=files)
+        assert_refused(response, 413, "message_too_large")
+        assert binary.stats() == (0, 0)
+        binary.wait_until_nothing_is_kept()
+        binary.upload(("a.bin", content(5_000), CAT), channel="small")
 
 
 @each_host

@@ -92,7 +92,9 @@ class PublishingDriver(DriverBase):
         for file, head in files:
             message, request = kept_message(head, file), Request(None, reply_id(head))
             kind = message.get("content_type")
-            refusal = self.node.files.check(channel, asker=identity, content_type=kind, size=file.size)
+            refusal = self.node.files.check(
+                channel, asker=identity, content_type=kind, size=file.size, message=message, data=file.data
+            )
             if refusal := refusal or self.node.throttle(identity, message, file.data, now=self.now()):
                 return refusal
             publisher = _publisher(identity, head)["publisher"]
