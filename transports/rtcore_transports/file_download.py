@@ -47,6 +47,8 @@ _ATTEMPTS: Final = 10
 _PASSING: Final = (429, 502, 503, 504)
 _MAX_ERROR_BODY: Final = 16384
 _PIECE: Final = 65536
+# So much is written to a file at once: the way to a worker thread and back takes longer than to write a piece.
+_BLOCK: Final = 2**19
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", re.ASCII)
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -348,12 +350,17 @@ async def save_file(
         partial = folder / f".{safe_name(name)}.{secrets.token_hex(4)}.part"
         try:
             received, size = 0, file.size or 0
+            waiting = bytearray()
             async with await anyio.open_file(partial, "xb") as out:
                 await report(progress, 0, size)
                 async for piece in file:
-                    await out.write(piece)
+                    waiting += piece
+                    if len(waiting) >= _BLOCK:
+                        await out.write(waiting)
+                        waiting.clear()
                     received += len(piece)
                     await report(progress, received, size)
+                await out.write(waiting)
             place = _place_anew if in_folder else _place
             return await anyio.to_thread.run_sync(place, partial, folder / name)
         except BaseException:

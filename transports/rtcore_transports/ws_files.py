@@ -100,10 +100,10 @@ class FileClient(ABC):
     ) -> Message:
         """Send a file of any size, in chunks; returns when the server has kept and published it.
 
-        What else is sent meanwhile goes between two chunks, and other files take turns with it. No more of it than a
-        chunk is in memory. After a loss it goes on where it was; a server that was restarted gets it from the
-        beginning. It is published once or, at worst, not at all. Cancelled, it is given up: the server keeps nothing,
-        unless all of it had been sent by then.
+        What else is sent meanwhile goes between two chunks, and other files take turns with it. No more of it than
+        half a megabyte is in memory. After a loss it goes on where it was; a server that was restarted gets it from
+        the beginning. It is published once or, at worst, not at all. Cancelled, it is given up: the server keeps
+        nothing, unless all of it had been sent by then.
 
         While a file is sent reading does not pause, however much waits for handlers and for iteration.
 
