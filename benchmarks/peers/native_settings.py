@@ -27,4 +27,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, backend=sys.argv[1])
+    loop = sys.argv[1]
+    options = {"use_uvloop": loop == "uvloop"} if loop != "trio" else {}
+    anyio.run(main, backend="trio" if loop == "trio" else "asyncio", backend_options=options)

@@ -19,10 +19,10 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from rtcore import CloseCode, Refusal, RtcoreError
-from rtcore.handshake import fault_of
 from rtcore.websocket import Accept, BytesReceived, Close, Reject, SendBytes, SendText, TextReceived
 
 from .carriers import Carrier, SocketCarrier
+from .request_body import BodyFault, body_of
 from .server_limits import ServerLimits
 from .websocket_endpoint import WebSocketLink
 
@@ -70,10 +70,6 @@ class LifespanError(RtcoreError):
     """The application cannot start; the message says why."""
 
 
-# Bytes that a chunk of a body may have beside what it carries, for its length and line ends; in all there may be more.
-_CHUNK_FRAME: Final = 16
-# Of a body: a large one takes a third less of the processor so than in reads of 64 KiB.
-_BODY_READ: Final = 2**18
 # Of a body that the application does not want.
 _MAX_SKIPPED: Final = 2**18
 _SKIP_TIMEOUT: Final = 5.0
@@ -173,10 +169,7 @@ class HttpExchange:
         self._http = http
         self._carrier = carrier
         self._request = request
-        self._limits = limits
-        # Of the body: bytes received, and those of them that may be accounted for.
-        self._received = 0
-        self._carried = 0
+        self._body = body_of(request, http, carrier, limits)
         self._body_read = False
         self._body_left = False
         self._disconnected = False
@@ -209,7 +202,11 @@ class HttpExchange:
     @property
     def reusable(self) -> bool:
         """Whether the connection can carry another request."""
-        return not self._disconnected and self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+        return not self._disconnected and self._http.our_state is h11.DONE and self._body.lets_follow
+
+    def next_cycle(self) -> h11.Connection:
+        """Return the parser for the next request, where the connection is `reusable`."""
+        return self._body.next_cycle()
 
     async def _receive(self) -> Message:
         if self._body_read:
@@ -217,66 +214,38 @@ class HttpExchange:
             return {"type": "http.disconnect"}
         if self._http.they_are_waiting_for_100_continue:
             self._write(h11.InformationalResponse(status_code=100, headers=[]))
-        while True:
-            try:
-                event = self._http.next_event()
-            except h11.RemoteProtocolError as error:
-                self._fault = Refusal("malformed_request", f"the request's body is malformed: {fault_of(error)}", 400)
-                self._disconnected = True
-                return {"type": "http.disconnect"}
-            if isinstance(event, h11.Data):
-                self._carried += len(event.data) + (_CHUNK_FRAME if event.chunk_start else 0)
-                return {"type": "http.request", "body": bytes(event.data), "more_body": True}
-            if isinstance(event, h11.EndOfMessage):
-                self._body_read = True
-                return {"type": "http.request", "body": b"", "more_body": False}
-            data = b""
-            if event is h11.NEED_DATA and self._received - self._carried > 2 * self._limits.max_head:
-                # h11 bounds each of them, and throws them away, but not how many there are.
-                self._fault = Refusal("malformed_request", "the request's body is mostly chunk extensions", 400)
-            elif event is h11.NEED_DATA:
-                with anyio.move_on_after(self._limits.body_timeout) as waiting:
-                    data = await self._carrier.receive(_BODY_READ)
-                if waiting.cancelled_caught:
-                    timeout = self._limits.body_timeout
-                    self._fault = Refusal("request_timeout", f"the request's body stopped for {timeout:g} s", 408)
-            if not data:
-                self._disconnected = True
-                return {"type": "http.disconnect"}
-            self._received += len(data)
-            self._http.receive_data(data)
+        try:
+            data = await self._body.read()
+        except BodyFault as error:
+            self._fault = error.refusal
+            self._disconnected = True
+            return {"type": "http.disconnect"}
+        self._body_read = self._body.complete
+        return {"type": "http.request", "body": data, "more_body": not self._body_read}
 
     def _leaves_body(self) -> bool:
         """Tell whether more of the request's body may be left than `_skip_body` would read."""
-        if self._http.their_state is not h11.SEND_BODY:
+        if self._body.complete:
             return False
-        if self._http.they_are_waiting_for_100_continue:
-            return True
-        fields = dict(self._request.headers)
-        return b"transfer-encoding" in fields or int(fields.get(b"content-length", b"0")) > _MAX_SKIPPED
+        return self._http.they_are_waiting_for_100_continue or self._body.may_exceed(_MAX_SKIPPED)
 
     async def _skip_body(self) -> None:
         """Read what the application has not, within limits: only then can the connection carry another request."""
         left = _MAX_SKIPPED
-        with anyio.move_on_after(_SKIP_TIMEOUT), suppress(h11.RemoteProtocolError):
-            while self._http.their_state is h11.SEND_BODY and not self._body_left:
-                if self._http.next_event() is h11.NEED_DATA:
-                    data = await self._carrier.receive()
-                    left -= len(data)
-                    if not data or left < 0:
-                        return
-                    self._http.receive_data(data)
+        with anyio.move_on_after(_SKIP_TIMEOUT), suppress(BodyFault):
+            while not self._body.complete and not self._body_left and left >= 0:
+                left -= len(await self._body.read())
 
     async def _wait_for_end(self) -> None:
         """Wait until the response is through or the client is gone."""
-        if not self._responded.is_set() and not self._disconnected and not self._http.trailing_data[0]:
+        if not self._responded.is_set() and not self._disconnected and not self._body.has_next:
             async with anyio.create_task_group() as tasks:
 
                 async def watch() -> None:
                     data = await self._carrier.receive()
                     if data:
                         # The next request already: it waits for its turn, and so does what comes after it.
-                        self._http.receive_data(data)
+                        self._body.keep(data)
                     else:
                         self._disconnected = True
                         tasks.cancel_scope.cancel()

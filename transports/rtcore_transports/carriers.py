@@ -57,7 +57,10 @@ class Carrier(Protocol):
         ...
 
     async def receive(self, max_bytes: int = READ_SIZE) -> bytes:
-        """Return what has arrived, at most `max_bytes`; ``b""`` once nothing more will."""
+        """Return what has arrived, at most `max_bytes`; ``b""`` once nothing more will.
+
+        Whoever takes more than `READ_SIZE` reads something long, of which more is likely to be there already.
+        """
         ...
 
     def write(self, data: bytes) -> None:
@@ -165,9 +168,15 @@ class SocketCarrier:
 
     async def receive(self, max_bytes: int = READ_SIZE) -> bytes:
         """See `Carrier.receive`."""
+        eager = max_bytes > READ_SIZE
         while not self._closed:
             try:
-                await anyio.wait_readable(self._socket)
+                if eager:
+                    # To wait for what is there takes longer than to read it; but others have their turn.
+                    eager = False
+                    await anyio.lowlevel.checkpoint()
+                else:
+                    await anyio.wait_readable(self._socket)
                 return self._recv(max_bytes)
             except BlockingIOError:
                 continue

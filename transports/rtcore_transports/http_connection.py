@@ -80,7 +80,6 @@ class HttpConnection:
             while (request := await self._next_request(timeout)) is not None:
                 if not await self._serve(request) or self._stopping:
                     break
-                self._http.start_next_cycle()
                 timeout = self._limits.keep_alive_timeout
         finally:
             self._place.wait()
@@ -156,7 +155,10 @@ class HttpConnection:
         scope["state"] = service.state.copy()
         exchange = HttpExchange(self._http, self._carrier, request, self._limits)
         await exchange.run(service.app, scope)
-        return exchange.reusable
+        if not exchange.reusable:
+            return False
+        self._http = exchange.next_cycle()
+        return True
 
     async def _serve_event_stream(self, request: h11.Request, query: bytes) -> None:
         config, driver = self._service.config, self._service.driver

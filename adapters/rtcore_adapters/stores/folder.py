@@ -7,6 +7,7 @@ once, so a file is there if its ``.json`` is. What is not complete yet ends in `
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
@@ -25,6 +26,9 @@ __all__ = ["FolderStore", "FolderWriter"]
 
 # A piece is read by a thread while others wait for it: so much takes a disk well under a millisecond.
 _PIECE: Final = 2**18
+
+# So much is written before the disk is to begin with it: else all of a large file would wait for the disk at its end.
+_WRITE_BEHIND: Final = 2**22
 
 _METADATA: Final = ".json"
 _PARTIAL: Final = ".part"
@@ -153,6 +157,9 @@ class FolderWriter:
         self._path = path
         self._descriptor: int | None = descriptor
         self._is_kept = False
+        # How much was written, and how much of it the system was asked to put on the disk.
+        self._written = 0
+        self._begun = 0
 
     async def write(self, data: Bytes) -> None:
         """Append."""
@@ -163,6 +170,11 @@ class FolderWriter:
                 written = 0
                 while written < len(rest):
                     written += os.write(descriptor, rest[written:])
+            self._written += written
+            if self._written - self._begun >= _WRITE_BEHIND and sys.platform == "linux":
+                # Linux begins to write what is not on the disk yet, and keeps it in memory, whatever the advice says.
+                os.posix_fadvise(descriptor, self._begun, self._written - self._begun, os.POSIX_FADV_DONTNEED)
+                self._begun = self._written
 
         with disk_faults():
             await to_thread.run_sync(write)
