@@ -1,8 +1,8 @@
 """How fast files come and go: ``python -m benchmarks.files``.
 
 One file at a time to and from each server, all of which keep it in a folder: by a form with ``POST``, and by ``GET``.
-The peers are the endpoints for files that aiohttp and Starlette (on uvicorn) bring along. rtcore does more on the way
-in: it makes the SHA-256, looks at the content, counts against the quota and publishes the file to a channel.
+The peers are the endpoints for files that aiohttp (on asyncio) and Starlette (on uvicorn with uvloop) bring along. rtcore
+does more on the way in: it makes the SHA-256, looks at the content, counts against the quota and publishes the file to a channel.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .peers import Peer, Running, started
 _BOUNDARY = "an-ordinary-boundary"
 _PIECE = 2**18
 _TIMEOUT = 120.0
+_LOOPS = ("asyncio", "uvloop", "trio")
 _SETTINGS = '[binary]\nstore_url = "file://{}"\nmax_file_size = 1099511627776\nquota = 1099511627776\n'
 
 
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.files", description=__doc__)
     parser.add_argument("--megabytes", type=int, default=256, help="of one file (default: 256)")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--backends", nargs="*", default=["asyncio", "trio"], choices=["asyncio", "trio"])
+    parser.add_argument("--backends", nargs="*", default=_LOOPS, choices=_LOOPS)
     parser.add_argument("--one-core", action="store_true", help="keep each server, with its threads, on one processor")
     options = parser.parse_args(arguments)
     size = options.megabytes * 1_000_000

@@ -111,6 +111,20 @@ async def test_a_sweep_removes_what_is_partial(folder: FolderStore, tmp_path: Pa
     ]
 
 
+async def test_what_a_power_cut_has_left_is_no_file(folder: FolderStore, tmp_path: Path) -> None:
+    """The system may have put on the disk what is known of it, and not yet all that is in it."""
+    file, whole = await keep(folder, 1, b"all of it"), await keep(folder, 2, b"whole")
+    path = tmp_path / "files" / "00" / file.file_id
+    for left in (b"all of", b""):
+        path.write_bytes(left)
+        assert await folder.find(file.file_id) is None
+        assert await listed(folder) == [whole]
+    for each in (path, path.with_name(f"{path.name}.json")):
+        os.utime(each, (0, 0))
+    await folder.sweep(older_than=3600)
+    assert names(tmp_path) == [whole.file_id, f"{whole.file_id}.json"]
+
+
 async def test_a_slow_commit_is_not_swept_away(folder: FolderStore, tmp_path: Path) -> None:
     file = described(1, 3)
     writer = await folder.create(file.file_id)

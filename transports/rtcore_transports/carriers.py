@@ -31,7 +31,7 @@ _LINGER_READS = 64
 # So many writes are made in one go, then others have their turn.
 _WRITES = 16
 # So much of a file is sent in one go, in 0.1 ms where the system has it in memory.
-_FILE_PART = 2**18
+_FILE_PART = 2**20
 # What says that a file cannot be sent, and nothing of the connection.
 _FILE_FAULTS = (errno.EBADF, errno.EINVAL, errno.EIO, errno.EISDIR, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW)
 # To a stream no more is written at once, so that it shows when a slow peer has taken some of it.
@@ -232,8 +232,9 @@ class SocketCarrier:
         await self.drain()
         start, end = offset, offset + size
         while offset < end and not self.gone:
+            part = min(_FILE_PART, end - offset)
             try:
-                sent = os.sendfile(self._socket.fileno(), descriptor, offset, min(_FILE_PART, end - offset))
+                sent = os.sendfile(self._socket.fileno(), descriptor, offset, part)
             except BlockingIOError:
                 await self._wait_until_writable()
                 continue
@@ -245,8 +246,11 @@ class SocketCarrier:
             if not sent:
                 break
             offset += sent
-            # However fast the peer takes it, others have their turn.
-            await anyio.lowlevel.checkpoint()
+            if sent < part:
+                await self._wait_until_writable()
+            else:
+                # However fast the peer takes it, others have their turn.
+                await anyio.lowlevel.checkpoint()
         return offset - start
 
     async def _wait_until_writable(self) -> None:

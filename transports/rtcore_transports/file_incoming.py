@@ -76,8 +76,10 @@ class Incoming:
         self._wall_clock = wall_clock
         self._writer: FileWriter | None = None
         self._sha256 = hashlib.sha256()
-        # Not stored yet. As long as nothing is, this is the file from its beginning.
-        self._waiting = bytearray()
+        # So many bytes in the buffer are not stored yet: as long as nothing is, the file from its beginning. The buffer
+        # is kept, since memory that is given back and taken anew for each piece is more work than to copy the bytes.
+        self._buffer = bytearray()
+        self._waiting = 0
         # How many bytes of the beginning are in it all the same: to be looked at, and for a message to hold.
         self._beginning = max(config.piece_size, config.file.head_size, config.inline_max_size)
         self._inspected = config.file.inspect is None
@@ -113,10 +115,12 @@ class Incoming:
             self._sha256.update(data)
         else:
             await anyio.to_thread.run_sync(self._sha256.update, data)
-        self._waiting += data
-        if not self._inspected and len(self._waiting) >= self._config.file.head_size:
+        end = self._waiting + len(data)
+        self._buffer[self._waiting : end] = data
+        self._waiting = end
+        if not self._inspected and end >= self._config.file.head_size:
             await self._inspect()
-        if len(self._waiting) > (self._beginning if self._writer is None else self._config.piece_size):
+        if end > (self._beginning if self._writer is None else self._config.piece_size):
             await self._store_waiting()
 
     async def finish(self, sha256: str | None = None) -> KeptFile:
@@ -136,7 +140,7 @@ class Incoming:
         if not self._inspected:
             await self._inspect()
         inline = self._writer is None and self._size <= self._config.inline_max_size
-        data = bytes(self._waiting) if inline else None
+        data = bytes(self._buffer[: self._waiting]) if inline else None
         await self._store_waiting()
         digest = self._sha256.hexdigest()
         if sha256 is not None and sha256 != digest:
@@ -166,7 +170,6 @@ class Incoming:
         """Keep nothing of the file; nothing happens if it is finished, or given up already."""
         if not self._over:
             self._over = True
-            self._waiting = bytearray()
             try:
                 if self._writer is not None:
                     with anyio.CancelScope(shield=True):
@@ -180,7 +183,10 @@ class Incoming:
 
     async def _inspect(self) -> None:
         self._inspected = True
-        inspect, head = self._config.file.inspect, bytes(self._waiting[: self._config.file.head_size])
+        inspect, head = (
+            self._config.file.inspect,
+            bytes(self._buffer[: min(self._waiting, self._config.file.head_size)]),
+        )
         assert inspect is not None, "it would have been inspected"
         # To recognise what is nothing in particular takes milliseconds.
         if refusal := await anyio.to_thread.run_sync(inspect, self._description.content_type, head):
@@ -189,9 +195,10 @@ class Incoming:
     async def _store_waiting(self) -> None:
         if self._writer is None:
             self._writer = await self._store.create(self._description.file_id)
-        data, self._waiting = self._waiting, bytearray()
-        if data:
-            await self._writer.write(data)
+        waiting, self._waiting = self._waiting, 0
+        if waiting:
+            with memoryview(self._buffer) as buffer, buffer[:waiting] as data:
+                await self._writer.write(data)
 
 
 def _refused(code: str, message: str, status: int) -> FileStoreError:

@@ -2,12 +2,14 @@
 
 What is in a file is at ``<id[:2]>/<id>``, what is known of it beside it in ``<id>.json``. That is put there last, at
 once, so a file is there if its ``.json`` is. What is not complete yet ends in ``.part``.
+
+When the disk has it is left to the system: to wait for that takes longer than all the rest, and would not save the
+history in memory either. What a power cut leaves of a file is no file: it is shorter than its ``.json`` says.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
@@ -26,9 +28,6 @@ __all__ = ["FolderStore", "FolderWriter"]
 
 # A piece is read by a thread while others wait for it: so much takes a disk well under a millisecond.
 _PIECE: Final = 2**18
-
-# So much is written before the disk is to begin with it: else all of a large file would wait for the disk at its end.
-_WRITE_BEHIND: Final = 2**22
 
 _METADATA: Final = ".json"
 _PARTIAL: Final = ".part"
@@ -129,7 +128,7 @@ class FolderStore:
             before = time.time() - older_than
             for path in _entries(shard):
                 name = path.name.split(".", 1)[0]
-                is_whole = path.suffix != _PARTIAL and _metadata(path.with_name(name)).exists()
+                is_whole = path.suffix != _PARTIAL and _read_metadata(path.with_name(name)) is not None
                 if is_file_id(name) and not is_whole:
                     # Somebody else may be sweeping here too.
                     with suppress(FileNotFoundError):
@@ -157,9 +156,6 @@ class FolderWriter:
         self._path = path
         self._descriptor: int | None = descriptor
         self._is_kept = False
-        # How much was written, and how much of it the system was asked to put on the disk.
-        self._written = 0
-        self._begun = 0
 
     async def write(self, data: Bytes) -> None:
         """Append."""
@@ -170,11 +166,6 @@ class FolderWriter:
                 written = 0
                 while written < len(rest):
                     written += os.write(descriptor, rest[written:])
-            self._written += written
-            if self._written - self._begun >= _WRITE_BEHIND and sys.platform == "linux":
-                # Linux begins to write what is not on the disk yet, and keeps it in memory, whatever the advice says.
-                os.posix_fadvise(descriptor, self._begun, self._written - self._begun, os.POSIX_FADV_DONTNEED)
-                self._begun = self._written
 
         with disk_faults():
             await to_thread.run_sync(write)
@@ -186,8 +177,6 @@ class FolderWriter:
         def commit() -> None:
             # Now: a sweep is not to take it for something old in the moment between the two names.
             os.utime(descriptor)
-            # So that a power cut may take the file away, but never leaves one whose bytes are not there.
-            os.fsync(descriptor)
             self._close()
             os.replace(_partial(self._path), self._path)
             self._write_metadata(encode_metadata(file))
@@ -217,8 +206,6 @@ class FolderWriter:
         path = _metadata(self._path)
         with open(os.open(_partial(path), _NEW, 0o600), "wb") as partial:
             partial.write(data)
-            partial.flush()
-            os.fsync(partial.fileno())
         os.replace(_partial(path), path)
 
     def _open_descriptor(self) -> int:
@@ -240,9 +227,11 @@ def _partial(path: Path) -> Path:
 
 
 def _read_metadata(path: Path) -> StoredFile | None:
+    """Return what is known of a file, or ``None`` where not all of it is there."""
     try:
         with open(os.open(_metadata(path), _READ), "rb") as metadata:
-            return decode_metadata(metadata.read(MAX_METADATA), path.name)
+            file = decode_metadata(metadata.read(MAX_METADATA), path.name)
+        return file if file is not None and path.lstat().st_size == file.size else None
     except FileNotFoundError:
         return None
 
