@@ -1,8 +1,9 @@
 """How fast files come and go: ``python -m benchmarks.files``.
 
 One file at a time to and from each server, all of which keep it in a folder: by a form with ``POST``, and by ``GET``.
-The peers are the endpoints for files that aiohttp (on asyncio) and Starlette (on uvicorn with uvloop) bring along. rtcore
-does more on the way in: it makes the SHA-256, looks at the content, counts against the quota and publishes the file to a channel.
+The peers are the endpoints for files that aiohttp (on asyncio) and Starlette (on uvicorn with uvloop) bring along.
+rtcore does more on the way in: it makes the SHA-256, looks at the content, counts against the quota and publishes the
+file to a channel.
 """
 
 from __future__ import annotations
