@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from .wheel import TESTS_WHEEL
+
 # Examples take as long as the machine is busy: a deadline would make tests pass by timing.
 settings.register_profile("dev", deadline=None)
 
@@ -16,10 +18,14 @@ settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile("thorough", deadline=None, max_examples=2_000, print_blob=True)
 
-settings.load_profile("ci" if os.environ.get("CI") else "dev")
+settings.register_profile(
+    "wheel", deadline=None, derandomize=True, database=None, max_examples=5, stateful_step_count=5
+)
+
+settings.load_profile("wheel" if TESTS_WHEEL else "ci" if os.environ.get("CI") else "dev")
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+@pytest.fixture(params=["asyncio"] if TESTS_WHEEL else ["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run each test marked ``anyio`` on both event loops."""
     return str(request.param)

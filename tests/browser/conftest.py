@@ -57,13 +57,31 @@ def tabs(chromium: Browser) -> Iterator[Tabs]:
     assert opened.complaints == []
 
 
-@pytest.fixture(scope="session", params=["asyncio", "trio"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="session")
+def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    servers: dict[str, Server] = {}
+
+    def get(loop: str) -> Server:
+        if loop not in servers:
+            servers[loop] = Server(loop, tmp_path_factory.mktemp("server"))
+        return servers[loop]
+
+    yield get
+    for running in servers.values():
+        assert running.end() == 0
+        assert running.complaints == ""
+
+
+@pytest.fixture
+def loop(request: pytest.FixtureRequest) -> str:
+    """The event loop of the servers of a module, `LOOP`: what a page does is the same with both, so they take turns."""
+    return str(request.module.LOOP)
+
+
+@pytest.fixture
+def server(loop: str, _servers: Callable[[str], Server]) -> Server:
     """A server for all tests that do it no harm; each uses channels of its own."""
-    running = Server(request.param, tmp_path_factory.mktemp("server"))
-    yield running
-    assert running.end() == 0
-    assert running.complaints == ""
+    return _servers(loop)
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from .authentication import OPERATOR_KEY, REQUIRED, message_numbers, post, token
 from .server import Server
 from .tabs import Tabs, say
 
+LOOP = "asyncio"
+
 pytestmark = pytest.mark.xdist_group("browser")
 
 StartServer = Callable[..., Server]
@@ -50,7 +52,6 @@ def traces_of(page: Page, secret: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page_name", _PAGES)
-@pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_a_token_in_the_address_signs_in_and_is_gone(
     loop: str, page_name: str, start_server: StartServer, tabs: Tabs, channel: str
 ) -> None:
@@ -148,7 +149,6 @@ def test_who_comes_with_nothing_is_told_what_to_do(guarded: Server, tabs: Tabs, 
     wait_for_state(never, "closed")
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_tokens_are_renewed_in_time_while_messages_arrive(
     loop: str, start_server: StartServer, tabs: Tabs, channel: str
 ) -> None:
@@ -388,7 +388,6 @@ def pages_of_others() -> Iterator[int]:
         thread.join()
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_pages_of_other_origins(loop: str, start_server: StartServer, tabs: Tabs) -> None:
     with pages_of_others() as port:
         settings = {**REQUIRED, "REALTIME_ALLOWED_ORIGINS": f"http://app.localhost:{port}"}

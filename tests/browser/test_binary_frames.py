@@ -15,6 +15,8 @@ from .media import HOSTILE_SVG, picture
 from .server import Server
 from .tabs import Tabs
 
+LOOP = "trio"
+
 pytestmark = pytest.mark.xdist_group("browser")
 
 _FRAMES = """async ([base, heads, payloads]) => {
@@ -74,7 +76,6 @@ def as_text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-@pytest.mark.parametrize("server", ["asyncio"], indirect=True)
 def test_the_frames_are_those_of_the_server(server: Server, tabs: Tabs) -> None:
     heads: list[tuple[dict[str, object], bytes]] = [
         (
@@ -113,7 +114,6 @@ def test_the_frames_are_those_of_the_server(server: Server, tabs: Tabs) -> None:
     assert told["decoded"][len(heads) :] == [True] * len(malformed)
 
 
-@pytest.mark.parametrize("server", ["asyncio"], indirect=True)
 def test_nothing_that_may_run_gets_a_type_by_which_it_would(server: Server, tabs: Tabs) -> None:
     html = as_text(b"<script>top.owned = 1</script>")
     anything = ["blob", "application/octet-stream", True, True]
@@ -168,7 +168,6 @@ def test_nothing_that_may_run_gets_a_type_by_which_it_would(server: Server, tabs
     assert page.evaluate("window.owned") is None
 
 
-@pytest.mark.parametrize("server", ["asyncio"], indirect=True)
 def test_a_picture_is_the_same_from_a_frame_and_from_base64(server: Server, tabs: Tabs) -> None:
     data = picture()
     message = {"content_type": "image/png", "filename": "a.png", "binary_data": as_text(data)}
@@ -210,7 +209,6 @@ _PUBLISH = """async ([base, channel, encoded]) => {
 }"""
 
 
-@pytest.mark.parametrize("server", ["asyncio"], indirect=True)
 def test_a_file_is_sent_again_as_it_was(server: Server, tabs: Tabs) -> None:
     heads, answer = plain_page(server, tabs).evaluate(_ASK, server.url)
     assert heads == [[True, {"type": "binary", "channel": "c"}, [1, 2, 3]]] * 2

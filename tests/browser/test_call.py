@@ -12,6 +12,8 @@ from .server import Server
 from .tabs import Tabs
 from .test_layout import too_wide
 
+LOOP = "asyncio"
+
 pytestmark = pytest.mark.xdist_group("browser")
 
 _SCREENS: tuple[ViewportSize, ...] = (
@@ -19,7 +21,6 @@ _SCREENS: tuple[ViewportSize, ...] = (
     {"width": 820, "height": 1100},
     {"width": 1440, "height": 900},
 )
-_on_asyncio = pytest.mark.parametrize("server", ["asyncio"], indirect=True)
 
 
 def others(page: Page) -> list[str]:
@@ -68,7 +69,6 @@ def test_two_people_see_and_hear_each_other(server: Server, tabs: Tabs, channel:
     growth(bob)
 
 
-@_on_asyncio
 def test_three_people_and_what_they_switch_off(server: Server, tabs: Tabs, channel: str) -> None:
     pages = ann, bob, eve = tuple(open_call(tabs, server, name) for name in ("ann", "bob", ""))
     for page in pages:
@@ -105,7 +105,6 @@ def test_three_people_and_what_they_switch_off(server: Server, tabs: Tabs, chann
     assert ann.locator(".tile[data-state=connected]").count() == 3
 
 
-@_on_asyncio
 def test_a_screen_takes_the_place_of_the_camera(server: Server, tabs: Tabs, channel: str) -> None:
     # There is no screen here, so something is painted.
     script = """
@@ -138,7 +137,6 @@ def test_a_screen_takes_the_place_of_the_camera(server: Server, tabs: Tabs, chan
     growth(bob)
 
 
-@_on_asyncio
 @pytest.mark.parametrize(
     ("fault", "said"),
     [("NotFoundError", "No camera was found. No microphone was found."), ("NotAllowedError", "The camera is blocked.")],
@@ -165,7 +163,6 @@ def test_without_a_camera_and_a_microphone(fault: str, said: str, server: Server
     expect(bob.locator(".tile").filter(has_text="ann")).to_have_attribute("data-shows", "true")
 
 
-@_on_asyncio
 def test_a_full_room(server: Server, tabs: Tabs, channel: str) -> None:
     pages = [open_call(tabs, server, name) for name in ("ann", "bob", "eve", "joe")]
     room = {"room_id": channel, "name": "The small room", "max_participants": 3}
@@ -214,7 +211,6 @@ _SEND_FILE = """([size, announced]) => new Promise((resolve) => {
 })"""
 
 
-@_on_asyncio
 def test_a_file_from_a_peer_can_be_saved(server: Server, tabs: Tabs, channel: str) -> None:
     ann, bob = (open_call(tabs, server, name) for name in ("ann", "bob"))
     for page in (ann, bob):
@@ -232,7 +228,6 @@ def test_a_file_from_a_peer_can_be_saved(server: Server, tabs: Tabs, channel: st
     assert link.count() == 1
 
 
-@_on_asyncio
 def test_a_call_ends_with_the_connection(server: Server, tabs: Tabs, channel: str) -> None:
     # Joining connects as well.
     ann, bob = (open_call(tabs, server, name, query="") for name in ("ann", "bob"))
@@ -254,7 +249,6 @@ def test_a_call_ends_with_the_connection(server: Server, tabs: Tabs, channel: st
     assert bob.evaluate("[open_().length, tracks.every(({ readyState }) => readyState === 'ended')]") == [0, True]
 
 
-@_on_asyncio
 def test_the_call_fits_the_screen(server: Server, tabs: Tabs, channel: str) -> None:
     long = "Donaudampfschifffahrt" * 6
     ann, bob = (open_call(tabs, server, f"{name}{long}"[:128]) for name in ("ann", "bob"))

@@ -23,6 +23,8 @@ _EXAMPLE = """
 import aioice.ice
 aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
 from examples.webrtc_peer import main
+
+LOOP = "trio"
 main()
 """
 

@@ -12,9 +12,10 @@ from .call import enter, growth, open_call, peers, wait_until
 from .server import Server
 from .tabs import Tabs
 
+LOOP = "asyncio"
+
 pytestmark = pytest.mark.xdist_group("browser")
 
-_on_asyncio = pytest.mark.parametrize("server", ["asyncio"], indirect=True)
 _SETTLED = "open_().every((each) => each.connectionState === 'connected' && each.signalingState === 'stable')"
 # Reconnects at once, or nearly.
 _LUCK = "Math.random = () => 0.1;"
@@ -38,7 +39,6 @@ def begin_anew(pages: tuple[Page, ...]) -> None:
         page.evaluate("() => { connections = open_(); crossings = 0; }")
 
 
-@_on_asyncio
 def test_both_renegotiate_at_once_many_times(server: Server, tabs: Tabs, channel: str) -> None:
     ann, bob = pages = connected_pair(server, tabs, channel)
     begin_anew(pages)
@@ -65,7 +65,6 @@ def test_both_renegotiate_at_once_many_times(server: Server, tabs: Tabs, channel
     expect(bob.locator("#call-log .call-text p")).to_have_text("still the same channel")
 
 
-@_on_asyncio
 def test_ice_is_restarted(server: Server, tabs: Tabs, channel: str) -> None:
     pages = connected_pair(server, tabs, channel)
     begin_anew(pages)
@@ -85,7 +84,6 @@ def test_ice_is_restarted(server: Server, tabs: Tabs, channel: str) -> None:
     assert [page.evaluate("connections.length") for page in pages] == [1, 1]
 
 
-@_on_asyncio
 def test_a_tab_is_loaded_anew(server: Server, tabs: Tabs, channel: str) -> None:
     pages = ann, bob, eve = tuple(open_call(tabs, server, name) for name in ("ann", "bob", ""))
     for page in pages:
@@ -115,7 +113,6 @@ def test_a_tab_is_loaded_anew(server: Server, tabs: Tabs, channel: str) -> None:
     assert bob.evaluate("sessionStorage.length") == 0
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_the_server_is_killed_and_comes_back(
     loop: str, start_server: Callable[..., Server], tabs: Tabs, channel: str
 ) -> None:

@@ -11,6 +11,8 @@ from playwright.sync_api import expect
 from .server import Server
 from .tabs import Tabs, join, say
 
+LOOP = "trio"
+
 pytestmark = pytest.mark.xdist_group("browser")
 
 

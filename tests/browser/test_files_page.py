@@ -17,6 +17,8 @@ from .media import HOSTILE_SVG, drop, film, picture, received, sound
 from .server import Server
 from .tabs import Tabs, join, say
 
+LOOP = "asyncio"
+
 pytestmark = pytest.mark.xdist_group("browser")
 
 StartServer = Callable[..., Server]
@@ -135,7 +137,6 @@ def test_pictures_that_are_dropped_are_shown_to_everybody(server: Server, tabs: 
     assert eve.evaluate(_SHOWS, address) is False
 
 
-@pytest.mark.parametrize("server", ["asyncio"], indirect=True)
 def test_sounds_are_played(server: Server, tabs: Tabs, channel: str) -> None:
     ann, bob = two_people(server, tabs, channel)
     for name, data in (("small.wav", sound()), ("large.wav", sound(4, 16000))):
@@ -169,7 +170,6 @@ def test_a_film_is_played_and_gone_to_another_place_in(server: Server, tabs: Tab
     assert max(others) > 8_000_000
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_a_file_over_the_limit_is_refused_and_the_talk_goes_on(
     loop: str, start_server: StartServer, tabs: Tabs, channel: str
 ) -> None:
@@ -199,7 +199,6 @@ def test_a_file_over_the_limit_is_refused_and_the_talk_goes_on(
     expect(bob.locator(".message")).to_have_count(2)
 
 
-@pytest.mark.parametrize("server", ["asyncio"], indirect=True)
 def test_what_is_cancelled_is_not_sent(server: Server, tabs: Tabs, channel: str) -> None:
     ann, bob = two_people(server, tabs, channel)
     kept = sorted(server.files.glob("**/*"))
@@ -228,7 +227,6 @@ def test_what_is_cancelled_is_not_sent(server: Server, tabs: Tabs, channel: str)
         ann.wait_for_timeout(100)
 
 
-@pytest.mark.parametrize("server", ["asyncio"], indirect=True)
 def test_what_might_run_is_saved_and_its_name_is_text(server: Server, tabs: Tabs, channel: str) -> None:
     ann, bob = two_people(server, tabs, channel)
     html = b"<!doctype html><title>owned</title><script>top.owned = 1; fetch('stats')</script>"
@@ -264,7 +262,6 @@ def test_what_might_run_is_saved_and_its_name_is_text(server: Server, tabs: Tabs
         expect(page).to_have_title(re.compile("WebSocket"))
 
 
-@pytest.mark.parametrize("server", ["asyncio"], indirect=True)
 def test_files_are_chosen_and_pasted(server: Server, tabs: Tabs, channel: str) -> None:
     ann, bob = two_people(server, tabs, channel)
     files = [("a.txt", b"one"), ("b.txt", b"two")]
@@ -327,7 +324,6 @@ def test_the_stream_of_events_shows_files(server: Server, tabs: Tabs, channel: s
     expect(rows.first.locator("pre")).to_contain_text(f'"binary_data": "{encoded[:40]}…"')
 
 
-@pytest.mark.parametrize("server", ["asyncio"], indirect=True)
 def test_files_that_came_while_somebody_was_away(server: Server, tabs: Tabs, channel: str) -> None:
     ann, bob = two_people(server, tabs, channel)
     drop(ann, ("0.png", "image/png", picture(40)))
@@ -350,7 +346,6 @@ def test_files_that_came_while_somebody_was_away(server: Server, tabs: Tabs, cha
     assert bob.locator(".notice").all_inner_texts() == ["Connected again; nothing was missed"]
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_files_on_a_server_that_wants_to_know_who_comes(
     loop: str, start_server: StartServer, tabs: Tabs, channel: str
 ) -> None:

@@ -11,6 +11,8 @@ from .media import drop, picture, received
 from .server import Server
 from .tabs import Tabs, say
 
+LOOP = "trio"
+
 pytestmark = pytest.mark.xdist_group("browser")
 
 _SCREENS: tuple[ViewportSize, ...] = (
@@ -42,7 +44,6 @@ def lightness(page: Page) -> int:
     )
 
 
-@pytest.mark.parametrize("server", ["asyncio"], indirect=True)
 def test_nothing_is_wider_than_the_screen(server: Server, tabs: Tabs) -> None:
     channel, user = _LONG[:200], _LONG[:120]
     chat, stream = (

@@ -28,6 +28,8 @@ from rtcore.signaling.peer_connection import (
 from .server import Server
 from .tabs import Tabs
 
+LOOP = "asyncio"
+
 pytestmark = pytest.mark.xdist_group("browser")
 
 _RUN = """async ([url, runs]) => {

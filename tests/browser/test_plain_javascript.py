@@ -11,6 +11,8 @@ from .call import SCRIPT, growth
 from .server import Server
 from .tabs import Tabs
 
+LOOP = "trio"
+
 pytestmark = pytest.mark.xdist_group("browser")
 
 _ROOT = Path(__file__).parents[2]
@@ -57,7 +59,6 @@ def test_javascript_of_the_documentation(document: str, sources: str, host: str,
     assert broadcasts[0]["meta"]["sender"] == {"connection_id": None, "user_id": None}
 
 
-@pytest.mark.parametrize("server", ["asyncio"], indirect=True)
 def test_the_call_of_the_documentation(server: Server, tabs: Tabs) -> None:
     # There is no icon for this address, but the browser asks.
     tabs.expect_complaint("status of 404")

@@ -13,6 +13,8 @@ from rtcore.client.wire import GapNotice, RosterStanding, Standing
 from .server import Server
 from .tabs import Tabs
 
+LOOP = "asyncio"
+
 pytestmark = pytest.mark.xdist_group("browser")
 
 _RUN = """async ([url, runs]) => {

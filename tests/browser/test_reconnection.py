@@ -11,6 +11,8 @@ from playwright.sync_api import expect
 from .server import Server
 from .tabs import Tabs, say
 
+LOOP = "trio"
+
 pytestmark = pytest.mark.xdist_group("browser")
 
 # The back-offs are drawn by lot, up to many seconds. Here the pages draw a tenth of what it could have been, which is
@@ -26,7 +28,6 @@ _RECORD_STATES = """() => {
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda how: how.name)
-@pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_a_restarted_server_is_found_again(
     loop: str, how: signal.Signals, start_server: Callable[..., Server], tabs: Tabs, channel: str
 ) -> None:

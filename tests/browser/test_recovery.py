@@ -16,6 +16,8 @@ from ..proxy import Proxy, proxy_to
 from .server import Server
 from .tabs import Tabs, say
 
+LOOP = "asyncio"
+
 pytestmark = pytest.mark.xdist_group("browser")
 
 # Back-offs are short, but there are some.
@@ -101,7 +103,6 @@ def test_an_event_source_that_is_cut_off_again_and_again(server: Server, tabs: T
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda how: how.name)
-@pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_an_event_source_across_restarts(
     loop: str, how: signal.Signals, start_server: Callable[..., Server], tabs: Tabs, channel: str
 ) -> None:

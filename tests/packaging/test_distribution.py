@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.resources
-import os
 from pathlib import Path
 
 import pytest
+
+from ..wheel import TESTS_WHEEL
 
 PACKAGES = ["rtcore", "rtcore_transports", "rtcore_adapters"]
 
@@ -18,7 +19,7 @@ def test_where_the_package_comes_from(package: str) -> None:
     file = importlib.import_module(package).__file__
     assert file is not None
     installed = "site-packages" in Path(file).parts
-    assert installed == (os.environ.get("RTCORE_TEST_WHEEL") == "1")
+    assert installed == TESTS_WHEEL
 
 
 @pytest.mark.parametrize("package", PACKAGES)

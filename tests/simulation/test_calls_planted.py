@@ -18,6 +18,8 @@ from rtcore.simulation import SimulationFailure
 
 from .call_scenario import run_call
 
+pytestmark = pytest.mark.many_seeds
+
 BUDGET = 400
 
 Plant = Callable[[pytest.MonkeyPatch], None]

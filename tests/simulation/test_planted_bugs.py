@@ -8,6 +8,8 @@ from rtcore.simulation import SimulationFailure, run
 
 from .planted_bugs import BUGS, planted
 
+pytestmark = pytest.mark.many_seeds
+
 BUDGET = 400
 
 

@@ -9,6 +9,8 @@ from rtcore.simulation import SimulationFailure, run
 from .planted_rights import RIGHTS_BUGS
 from .test_planted_bugs import BUDGET
 
+pytestmark = pytest.mark.many_seeds
+
 
 def catch(name: str) -> tuple[int, str]:
     """Return how many seeds it takes to notice a bug, and by which invariant; or fail."""

@@ -9,7 +9,7 @@ from math import inf, nextafter
 import pytest
 
 from rtcore.rate_limit import RateLimitConfig
-from rtcore.simulation import Choices, Scenario, Simulation, SimulationFailure, Trace, World
+from rtcore.simulation import Choices, Scenario, Simulation, SimulationFailure, Trace, World, run
 from rtcore.simulation.choices import Generator
 from rtcore.simulation.machine import Machine
 from rtcore.simulation.scenario_config import CLIENT
@@ -331,3 +331,9 @@ def test_a_server_is_started_once() -> None:
 def test_choices_may_come_from_elsewhere() -> None:
     simulation = Simulation(Choices(lambda limit: 0))
     assert simulation.world.fail("name", "why").seed is None
+
+
+@pytest.mark.parametrize("seed", [136, 327])
+def test_what_seldom_happens(seed: int) -> None:
+    """In the first all pages of a history are read, in the second a client is asked for more than it takes."""
+    run(seed)

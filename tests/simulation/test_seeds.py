@@ -6,6 +6,8 @@ import pytest
 
 from rtcore.simulation import run
 
+pytestmark = pytest.mark.many_seeds
+
 CHUNK = 50
 
 
