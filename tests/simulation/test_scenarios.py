@@ -335,5 +335,5 @@ def test_choices_may_come_from_elsewhere() -> None:
 
 @pytest.mark.parametrize("seed", [38, 136, 327])
 def test_what_seldom_happens(seed: int) -> None:
-    """Somebody clicks twice who has said too much already, reads a history to its last page, asks for too many pages."""
+    """Somebody clicks twice who has said too much, reads a history to its last page, asks for too many pages."""
     run(seed)
