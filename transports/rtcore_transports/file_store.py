@@ -57,7 +57,11 @@ class FileWriter(Protocol):
     """One file on its way into a store. Nothing of it can be found before `commit`, nor is left after `abort`."""
 
     async def write(self, data: Bytes) -> None:
-        """Append; raises `FileStoreError`, after which only `abort` may follow."""
+        """Append; raises `FileStoreError`, after which only `abort` may follow.
+
+        Args:
+            data: Its memory is used for something else once this has returned.
+        """
         ...
 
     async def commit(self, file: StoredFile) -> None:
