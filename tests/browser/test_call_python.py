@@ -16,6 +16,7 @@ from ..programs import Program, running
 from .server import Server
 from .tabs import Tabs
 
+LOOP = "trio"
 pytestmark = pytest.mark.xdist_group("browser")
 
 # aioice leaves loopback out, which may be all there is.
@@ -24,7 +25,6 @@ import aioice.ice
 aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
 from examples.webrtc_peer import main
 
-LOOP = "trio"
 main()
 """
 
