@@ -30,7 +30,7 @@ _LINGER_TIMEOUT = 2.0
 _LINGER_READS = 64
 # So many writes are made in one go, then others have their turn.
 _WRITES = 16
-# So much of a file is sent in one go, in 0.1 ms where the system has it in memory.
+# So much of a file is sent in one go, in 0.4 ms where the system has it in memory.
 _FILE_PART = 2**20
 # What says that a file cannot be sent, and nothing of the connection.
 _FILE_FAULTS = (errno.EBADF, errno.EINVAL, errno.EIO, errno.EISDIR, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW)
