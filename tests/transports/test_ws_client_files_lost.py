@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from rtcore import ConnectionClosed, LocalProtocolError, Message
-from rtcore_transports import Files, FilesConfig
+from rtcore_transports import Files, FilesConfig, ws_uploads
 
 from ..proxy import proxy_to
 from .sent_files import CHUNK, CONFIG, LARGE, SIZE, at, client_of, heard_file, kept, written
@@ -41,6 +41,12 @@ async def server(idle_server: Server, store: DiskStore) -> AsyncIterator[Server]
     yield idle_server
     # What is on its way into the store is carried to its end.
     store.gate.set()
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have these small files be read in several blocks, as large ones are."""
+    monkeypatch.setattr(ws_uploads, "_BLOCK", 2 * CHUNK)
 
 
 # Losses
