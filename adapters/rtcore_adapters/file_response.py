@@ -120,7 +120,25 @@ class _FileResponse(Response):
             await send(head)
             await send({"type": "http.response.body", "body": b""})
             return
-        async with self._bodies(scope) as bodies:
+        path = self._files.path_of(self._file) if _ZERO_COPY in scope.get("extensions", {}) else None
+        if path is None:
+            await self._read_and_send(head, receive, send)
+        else:
+            await self._have_sent(head, path, send)
+
+    async def _have_sent(self, head: Message, path: Path, send: Send) -> None:
+        """Have the host send it from where it is, which ends as well where the client is gone."""
+        try:
+            file = await anyio.to_thread.run_sync(open, path, "rb")
+        except FileNotFoundError:
+            # It has been deleted since it was found.
+            raise RefusalError(NO_FILE) from None
+        with file:
+            await send(head)
+            await send({"type": _ZERO_COPY, "file": file, "offset": self._start, "count": self._stop - self._start})
+
+    async def _read_and_send(self, head: Message, receive: Receive, send: Send) -> None:
+        async with aclosing(self._read()) as bodies:
             first = await anext(bodies)
             async with anyio.create_task_group() as tasks:
 
@@ -137,20 +155,6 @@ class _FileResponse(Response):
                     async for body in bodies:
                         await send(body)
                 tasks.cancel_scope.cancel()
-
-    def _bodies(self, scope: Scope) -> aclosing[AsyncGenerator[Message, None]]:
-        path = self._files.path_of(self._file) if _ZERO_COPY in scope.get("extensions", {}) else None
-        return aclosing(self._read() if path is None else self._open(path))
-
-    async def _open(self, path: Path) -> AsyncGenerator[Message, None]:
-        """Have the host send it from where it is."""
-        try:
-            file = await anyio.to_thread.run_sync(open, path, "rb")
-        except FileNotFoundError:
-            # It has been deleted since it was found.
-            raise RefusalError(NO_FILE) from None
-        with file:
-            yield {"type": _ZERO_COPY, "file": file, "offset": self._start, "count": self._stop - self._start}
 
     async def _read(self) -> AsyncGenerator[Message, None]:
         left = self._stop - self._start

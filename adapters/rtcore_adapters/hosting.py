@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import logging
 import os
@@ -19,6 +18,7 @@ import anyio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rtcore_transports import LifespanError, serve
+from rtcore_transports.event_loops import runs_on_asyncio
 
 from .app import RealtimeApp
 from .hosting_error import HostingError
@@ -224,7 +224,7 @@ async def _serve_hypercorn(
     # Hypercorn's types say less than it takes: an application is an application. And it runs outside of any task group
     # of ours, because under asyncio its end looks like a cancellation of whatever it runs in.
     application: Any = app
-    if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+    if runs_on_asyncio():
         from hypercorn.asyncio import serve as serve_on_asyncio
 
         await serve_on_asyncio(application, config, shutdown_trigger=stopped)

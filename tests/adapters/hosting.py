@@ -22,6 +22,7 @@ from rtcore import Message
 from rtcore_adapters import RealtimeApp, Settings
 from rtcore_adapters.hosting import Beside
 from rtcore_transports import Driver, EndpointConfig, serve
+from rtcore_transports.event_loops import runs_on_asyncio
 
 from ..wheel import TESTS_WHEEL
 from .clients import TIMEOUT, Client, Stream, raw_upgrade, read_all, read_head
@@ -263,14 +264,14 @@ async def _run_hypercorn(
         driver.drain()
 
     application: Any = app
-    if anyio.get_cancelled_exc_class().__module__.startswith("trio"):
-        from hypercorn.trio import serve as serve_on_trio
-
-        await serve_on_trio(application, options, shutdown_trigger=stopped)
-    else:
+    if runs_on_asyncio():
         from hypercorn.asyncio import serve as serve_on_asyncio
 
         await serve_on_asyncio(application, options, shutdown_trigger=stopped)
+    else:
+        from hypercorn.trio import serve as serve_on_trio
+
+        await serve_on_trio(application, options, shutdown_trigger=stopped)
 
 
 async def _run_uvicorn(

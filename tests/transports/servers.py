@@ -19,6 +19,7 @@ from wsproto.utilities import generate_accept_token
 
 from rtcore import ClientConfig, EventSourceConfig, Message, NodeConfig, WebSocketConfig
 from rtcore_transports import ASGIApp, Driver, EndpointConfig, Files, GateConfig, WSClient, serve
+from rtcore_transports.event_loops import runs_on_asyncio
 
 __all__ = [
     "EAGER",
@@ -305,7 +306,7 @@ def url_of(server: Server) -> str:
 
 
 def _tasks() -> int:
-    if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+    if runs_on_asyncio():
         return len(asyncio.all_tasks())
     import trio
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import anyio
 import anyio.lowlevel
@@ -17,6 +16,7 @@ from rtcore_transports import carriers
 from rtcore_transports.carriers import READ_SIZE, Carrier, SocketCarrier, StreamCarrier
 
 from .servers import TIMEOUT
+from .socket_pairs import read, socket_pair
 
 pytestmark = pytest.mark.anyio
 
@@ -32,14 +32,8 @@ def _short_farewells(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Return two connected sockets, the second of which is the test's own."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as ours:
-        ours.connect(listener.getsockname())
-        ours.settimeout(TIMEOUT)
-        theirs, _ = listener.accept()
-        theirs.setblocking(False)
-        with theirs:
-            yield theirs, ours
+    with socket_pair() as pair:
+        yield pair
 
 
 @pytest.fixture
@@ -74,38 +68,6 @@ async def carrier(
 @pytest.fixture
 def peer(pair: tuple[socket.socket, socket.socket]) -> socket.socket:
     return pair[1]
-
-
-async def test_a_file_goes_behind_what_waits(
-    pair: tuple[socket.socket, socket.socket], tasks: TaskGroup, tmp_path: Path
-) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"file" * 1000)
-    carrier = SocketCarrier(pair[0], tasks=tasks)
-    carrier.write(b"x" * MORE_THAN_FITS)
-    with path.open("rb") as file:
-
-        async def send() -> None:
-            assert await carrier.send_file(file.fileno(), 4, 10_000) == 3996
-            carrier.write(b"behind")
-
-        tasks.start_soon(send)
-        expected = b"x" * MORE_THAN_FITS + b"file" * 999 + b"behind"
-        assert await read(pair[1], len(expected)) == expected
-    carrier.abort()
-    assert await carrier.send_file(0, 0, 1) == 0
-
-
-async def read(peer: socket.socket, size: int) -> bytes:
-    """Read so many bytes, without holding up the event loop."""
-
-    def read_all() -> bytes:
-        data = bytearray()
-        while len(data) < size and (more := peer.recv(min(size - len(data), 65536))):
-            data += more
-        return bytes(data)
-
-    return await anyio.to_thread.run_sync(read_all)
 
 
 def fill(carrier: Carrier) -> bytes:

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
+from .event_loops import runs_on_asyncio
+
 __all__ = ["Background"]
 
 _log = logging.getLogger("rtcore.background")
@@ -47,8 +49,8 @@ class Background:
                 self._done = self._scope = self._task = None
                 done.set()
 
-        # Cancelled is how anyio tells which loop it is on; asyncio keeps only a weak reference to its tasks.
-        if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+        if runs_on_asyncio():
+            # It keeps only a weak reference to its tasks.
             self._task = asyncio.get_running_loop().create_task(supervise())
         else:
             import trio

@@ -9,7 +9,6 @@ it, to be pulled from there when its turn has come.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from contextlib import suppress
 from typing import Protocol
@@ -18,6 +17,7 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import ByteStream, TaskGroup
 
+from .file_sending import FileSending
 from .pending_writes import NextBytes, PendingWrites
 
 __all__ = ["READ_SIZE", "Carrier", "SocketCarrier", "StreamCarrier"]
@@ -30,8 +30,6 @@ _LINGER_TIMEOUT = 2.0
 _LINGER_READS = 64
 # So many writes are made in one go, then others have their turn.
 _WRITES = 16
-# So much of a file is sent in one go, in 0.4 ms where the system has it in memory.
-_FILE_PART = 2**20
 # What says that a file cannot be sent, and nothing of the connection.
 _FILE_FAULTS = (errno.EBADF, errno.EINVAL, errno.EIO, errno.EISDIR, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW)
 # To a stream no more is written at once, so that it shows when a slow peer has taken some of it.
@@ -123,6 +121,7 @@ class SocketCarrier:
         "_failed",
         "_recv",
         "_send",
+        "_sending",
         "_socket",
         "_tasks",
         "_write_timeout",
@@ -149,6 +148,7 @@ class SocketCarrier:
         self._write_timeout = write_timeout
         self._closed = False
         self._failed = False
+        self._sending: FileSending | None = None
         self._aborted = anyio.Event()
 
     @property
@@ -230,35 +230,25 @@ class SocketCarrier:
             OSError: The file cannot be sent.
         """
         await self.drain()
-        start, end = offset, offset + size
-        while offset < end and not self.gone:
-            part = min(_FILE_PART, end - offset)
-            try:
-                sent = os.sendfile(self._socket.fileno(), descriptor, offset, part)
-            except BlockingIOError:
-                await self._wait_until_writable()
-                continue
-            except OSError as error:
-                if error.errno in _FILE_FAULTS:
-                    raise
-                self._fail()
-                break
-            if not sent:
-                break
-            offset += sent
-            if sent < part:
-                await self._wait_until_writable()
-            else:
-                # However fast the peer takes it, others have their turn.
-                await anyio.lowlevel.checkpoint()
-        return offset - start
-
-    async def _wait_until_writable(self) -> None:
-        with anyio.move_on_after(self._write_timeout) as waiting:
-            with suppress(OSError, ValueError, anyio.ClosedResourceError):
-                await anyio.wait_writable(self._socket)
-        if waiting.cancelled_caught:
-            self.abort()
+        sending = self._sending = FileSending(self._socket, descriptor, offset, size)
+        try:
+            while not self.gone:
+                before = sending.offset
+                with anyio.move_on_after(self._write_timeout):
+                    await sending.run()
+                    break
+                # Whether anything went is looked at once in a while, which costs nothing each time something does.
+                if sending.offset == before:
+                    self.abort()
+        except anyio.ClosedResourceError:
+            pass
+        except OSError as error:
+            if error.errno in _FILE_FAULTS:
+                raise
+            self._fail()
+        finally:
+            self._sending = None
+        return sending.offset - offset
 
     async def drain(self) -> None:
         """See `Carrier.drain`."""
@@ -291,6 +281,8 @@ class SocketCarrier:
         self._clear = False
         self._aborted.set()
         self._writes.clear()
+        if self._sending is not None:
+            self._sending.stop()
         anyio.notify_closing(self._socket)
         self._socket.close()
 

@@ -37,6 +37,7 @@ from rtcore.signaling.peer_connection import (
 from rtcore_transports import WSClient
 from rtcore_transports.alarm import Alarm
 from rtcore_transports.background import Background
+from rtcore_transports.event_loops import runs_on_asyncio
 
 from .channel import DataChannel
 from .connection import Connection
@@ -148,7 +149,7 @@ class WebRTCPeer:
             ConnectionClosed: The connection was lost before the answer came.
             LocalProtocolError: It has been in a room before, or it runs on trio. Nothing has changed.
         """
-        if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
+        if not runs_on_asyncio():
             raise LocalProtocolError("a WebRTCPeer runs on asyncio alone, as aiortc does: not on trio")
         if self._entered:
             raise LocalProtocolError("a WebRTCPeer joins once: make another one")

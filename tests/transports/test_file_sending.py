@@ -1,0 +1,216 @@
+"""Parts of files that go straight into a socket, on each event loop: cancelled, aborted, and to peers of all kinds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import select
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.lowlevel
+import pytest
+from anyio.abc import TaskGroup
+
+from rtcore_transports import carriers
+from rtcore_transports.carriers import SocketCarrier
+from rtcore_transports.event_loops import runs_on_asyncio
+from rtcore_transports.file_sending import FileSending
+
+from ..wheel import TESTS_WHEEL
+from .servers import TIMEOUT, patiently
+from .socket_pairs import read, socket_pair
+
+pytestmark = pytest.mark.anyio
+
+SIZE: Final = 2**24  # more than fits into the buffers of two sockets
+CONTENT: Final = random.Random(1).randbytes(SIZE)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("asyncio", {}), id="asyncio"),
+        *([] if TESTS_WHEEL else [pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")]),
+        *([] if TESTS_WHEEL else [pytest.param(("trio", {}), id="trio")]),
+    ]
+)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Run each test also on uvloop, which watches sockets by itself."""
+    backend: tuple[str, dict[str, Any]] = request.param
+    return backend
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    path: Path = tmp_path_factory.mktemp("files") / "file"
+    path.write_bytes(CONTENT)
+    descriptor = os.open(path, os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket_pair() as pair:
+        yield pair
+
+
+@pytest.fixture
+async def tasks(anyio_backend: object) -> AsyncIterator[TaskGroup]:
+    async with anyio.create_task_group() as group:
+        yield group
+        group.cancel_scope.cancel()
+
+
+async def test_cancelled_again_and_again(
+    pair: tuple[socket.socket, socket.socket], file: int, tasks: TaskGroup
+) -> None:
+    """It goes on from where it was, and nothing is sent behind anybody's back."""
+    sock, peer = pair
+    received: list[bytes] = []
+
+    async def read_all() -> None:
+        received.append(await read(peer, SIZE - 7))
+
+    sending = FileSending(sock, file, 7, SIZE - 7)
+    with anyio.CancelScope() as scope:
+        tasks.start_soon(patiently_then, lambda: sending.offset > 7, scope.cancel)
+        await sending.run()
+    before = sending.offset
+    assert 7 < before < SIZE
+    assert is_forgotten(sock)
+    tasks.start_soon(read_all)
+    await patiently(lambda: writable(sock))
+    await anyio.lowlevel.checkpoint()
+    assert sending.offset == before
+    for _ in range(20):
+        with anyio.move_on_after(0.001):
+            await sending.run()
+    with anyio.fail_after(TIMEOUT):
+        await sending.run()
+        assert sending.offset == SIZE
+        await patiently(lambda: received)
+    assert received == [CONTENT[7:]]
+    assert is_forgotten(sock)
+
+
+async def patiently_then(condition: Callable[[], object], then: Callable[[], object]) -> None:
+    await patiently(condition)
+    then()
+
+
+def is_forgotten(sock: socket.socket) -> bool:
+    """Tell whether no event loop asks any more whether it is writable, which would keep it busy; trio never goes on."""
+    return not (runs_on_asyncio() and asyncio.get_running_loop().remove_writer(sock))
+
+
+def writable(sock: socket.socket) -> bool:
+    return bool(select.select([], [sock], [], 0)[1])
+
+
+async def test_nobody_sends_what_has_ended(pair: tuple[socket.socket, socket.socket], file: int) -> None:
+    """The file ends before its part does."""
+    sending = FileSending(pair[0], file, SIZE - 5, 100)
+    with anyio.fail_after(TIMEOUT):
+        await sending.run()
+    assert sending.offset == SIZE
+    assert await read(pair[1], 5) == CONTENT[-5:]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        await FileSending(pair[0], -1, 0, 100).run()
+
+
+async def test_behind_what_waits(pair: tuple[socket.socket, socket.socket], file: int, tasks: TaskGroup) -> None:
+    carrier = SocketCarrier(pair[0], tasks=tasks)
+    carrier.write(b"x" * SIZE)
+
+    async def send() -> None:
+        assert await carrier.send_file(file, 4, SIZE) == SIZE - 4
+        carrier.write(b"behind")
+
+    tasks.start_soon(send)
+    expected = b"x" * SIZE + CONTENT[4:] + b"behind"
+    assert await read(pair[1], len(expected)) == expected
+    carrier.abort()
+    assert await carrier.send_file(file, 0, 1) == 0
+
+
+async def test_aborted(file: int, tasks: TaskGroup) -> None:
+    """Whoever sends is told at once; and the number of the socket is free for the next, which has nothing of this."""
+    for _ in range(3):
+        await abort_midway(file, tasks)
+
+
+async def abort_midway(file: int, tasks: TaskGroup) -> None:
+    with socket_pair() as (sock, peer):
+        carrier = SocketCarrier(sock, tasks=tasks)
+        sent: list[int] = []
+
+        async def send() -> None:
+            sent.append(await carrier.send_file(file, 0, SIZE))
+
+        tasks.start_soon(send)
+        await patiently(lambda: not writable(sock))
+        carrier.abort()
+        await patiently(lambda: sent)
+        assert 0 < sent[0] < SIZE
+        assert await read(peer, SIZE) == CONTENT[: sent[0]]
+
+
+async def test_a_peer_that_resets(pair: tuple[socket.socket, socket.socket], file: int, tasks: TaskGroup) -> None:
+    sock, peer = pair
+    carrier = SocketCarrier(sock, tasks=tasks)
+
+    async def reset() -> None:
+        await read(peer, SIZE // 2)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+
+    tasks.start_soon(reset)
+    with anyio.fail_after(TIMEOUT):
+        assert SIZE // 2 <= await carrier.send_file(file, 0, SIZE) < SIZE
+    assert carrier.gone
+
+
+async def test_a_slow_peer_is_no_lost_one(
+    pair: tuple[socket.socket, socket.socket], file: int, tasks: TaskGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is asked whether anything went: what went is what counts."""
+    asked = 0
+
+    class Counted(FileSending):
+        async def run(self) -> None:
+            nonlocal asked
+            asked += 1
+            await super().run()
+
+    monkeypatch.setattr(carriers, "FileSending", Counted)
+    sock, peer = pair
+    carrier = SocketCarrier(sock, tasks=tasks, write_timeout=1.0)
+    received = bytearray()
+
+    async def read_slowly() -> None:
+        while asked < 3:
+            received.extend(await read(peer, 2**17))
+            await anyio.sleep(0.05)
+        received.extend(await read(peer, SIZE - len(received)))
+
+    tasks.start_soon(read_slowly)
+    with anyio.fail_after(TIMEOUT):
+        assert await carrier.send_file(file, 0, SIZE) == SIZE
+        await patiently(lambda: len(received) == SIZE)
+    assert asked >= 3
+    assert received == CONTENT
+
+
+async def test_a_peer_that_takes_nothing(
+    pair: tuple[socket.socket, socket.socket], file: int, tasks: TaskGroup
+) -> None:
+    carrier = SocketCarrier(pair[0], tasks=tasks, write_timeout=0.05)
+    with anyio.fail_after(TIMEOUT):
+        assert await carrier.send_file(file, 0, SIZE) < SIZE
+    assert carrier.gone
