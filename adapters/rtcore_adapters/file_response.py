@@ -20,6 +20,7 @@ from rtcore_transports.files import Files
 
 from .errors import RefusalError, refusal_response
 from .ranges import Unsatisfiable, Validators, requested_range
+from .stores.faults import disk_faults
 
 __all__ = ["NO_FILE", "file_response"]
 
@@ -128,11 +129,12 @@ class _FileResponse(Response):
 
     async def _have_sent(self, head: Message, path: Path, send: Send) -> None:
         """Have the host send it from where it is, which ends as well where the client is gone."""
-        try:
-            file = await anyio.to_thread.run_sync(open, path, "rb")
-        except FileNotFoundError:
-            # It has been deleted since it was found.
-            raise RefusalError(NO_FILE) from None
+        with disk_faults():
+            try:
+                file = await anyio.to_thread.run_sync(open, path, "rb")
+            except FileNotFoundError:
+                # It has been deleted since it was found.
+                raise RefusalError(NO_FILE) from None
         with file:
             await send(head)
             await send({"type": _ZERO_COPY, "file": file, "offset": self._start, "count": self._stop - self._start})

@@ -254,6 +254,23 @@ def test_a_store_that_fails_in_the_midst(
     error_log.clear()
 
 
+def test_a_file_that_cannot_be_opened(binary: Binary, file: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a host that sends it from where it is: it says so before it sends anything."""
+    files = binary.host.realtime.driver.files
+    assert files is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(files.store, "path_of", lambda file: binary.folder)
+        response = binary.get(file)
+        if binary.host.kind.server == "native":
+            assert (response.status_code, response.json()["error"]["code"]) == (503, "store_unavailable")
+        else:
+            assert response.content == DATA
+        patch.setattr(files.store, "path_of", lambda file: binary.folder / "deleted")
+        if binary.host.kind.server == "native":
+            assert no_file(binary.get(file))
+    assert binary.get(file).content == DATA
+
+
 def test_whoever_leaves_harms_nobody(binary: Binary, file: Message) -> None:
     for _ in range(5):
         with binary.host.connect() as sock:

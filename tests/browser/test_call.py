@@ -105,6 +105,34 @@ def test_three_people_and_what_they_switch_off(server: Server, tabs: Tabs, chann
     assert ann.locator(".tile[data-state=connected]").count() == 3
 
 
+def test_a_camera_that_takes_its_time(server: Server, tabs: Tabs, channel: str) -> None:
+    """Whoever goes on to something else meanwhile is not taken back, and does not switch off what has just come on."""
+    slow = """
+      const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+      navigator.mediaDevices.getUserMedia = async (wanted) => {
+        if (!wanted.audio) await new Promise((resolve) => { window.allow = resolve; });
+        return ask(wanted);
+      };"""
+    ann = open_call(tabs, server, "ann", script=slow)
+    enter(ann, channel)
+    camera, microphone = ann.locator("#call-camera"), ann.locator("#call-microphone")
+    expect(camera).to_have_attribute("aria-pressed", "true")
+    camera.focus()
+    camera.press("Enter")
+    expect(camera).to_have_attribute("aria-pressed", "false")
+    camera.press("Enter")
+    wait_until(ann, "'allow' in window")
+    expect(camera).to_be_disabled()
+    expect(camera).to_be_focused()
+    # Once more, while it is being asked for, is not twice.
+    ann.keyboard.press("Enter")
+    microphone.focus()
+    ann.evaluate("allow()")
+    expect(camera).to_have_attribute("aria-pressed", "true")
+    expect(camera).to_be_enabled()
+    expect(microphone).to_be_focused()
+
+
 def test_a_screen_takes_the_place_of_the_camera(server: Server, tabs: Tabs, channel: str) -> None:
     # There is no screen here, so something is painted.
     script = """

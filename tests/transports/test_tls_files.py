@@ -244,7 +244,9 @@ def test_the_keys_of_tokens_are_read_anew_too(tmp_path: Path, monkeypatch: pytes
 
 
 def test_without_anything_to_read_anew_a_hangup_ends_it(tmp_path: Path) -> None:
-    with running(_RTCORE, "serve", "--port", "0", errors=tmp_path / "errors") as program:
+    # Unless whoever starts it has it ignored, as `nohup` does.
+    command = ["env", "--default-signal=HUP", _RTCORE, "serve", "--port", "0"]
+    with running(*command, errors=tmp_path / "errors") as program:
         assert program.read_line().startswith("rtcore serves http://")
         program.process.send_signal(signal.SIGHUP)
         assert program.process.wait(_TIMEOUT) == -signal.SIGHUP

@@ -119,7 +119,9 @@ export class CallPanel {
   // ---- What we send ----
 
   async #switch(button, device, on) {
-    button.disabled = true;
+    // Not `disabled`, which takes the focus away; to give it back would take it from wherever people are by then.
+    if (button.getAttribute("aria-disabled") === "true") return;
+    button.setAttribute("aria-disabled", "true");
     try {
       await this.#devices.set(device, on);
       this.#wanted[device] = on;
@@ -127,8 +129,7 @@ export class CallPanel {
     } catch (error) {
       this.#complain([error.message]);
     }
-    button.disabled = false;
-    button.focus();
+    button.setAttribute("aria-disabled", "false");
     if (this.#call.roomId === null) this.#devices.stop();
   }
 
