@@ -141,24 +141,33 @@ async def test_behind_what_waits(pair: tuple[socket.socket, socket.socket], file
 
 async def test_aborted(file: int, tasks: TaskGroup) -> None:
     """Whoever sends is told at once; and the number of the socket is free for the next, which has nothing of this."""
-    for _ in range(3):
-        await abort_midway(file, tasks)
+    for cancelled in (False, True, True, False, False):
+        await abort_midway(file, tasks, cancelled=cancelled)
 
 
-async def abort_midway(file: int, tasks: TaskGroup) -> None:
+async def abort_midway(file: int, tasks: TaskGroup, *, cancelled: bool) -> None:
     with socket_pair() as (sock, peer):
         carrier = SocketCarrier(sock, tasks=tasks)
-        sent: list[int] = []
+        scope = anyio.CancelScope()
+        sent: list[int | None] = []
 
         async def send() -> None:
-            sent.append(await carrier.send_file(file, 0, SIZE))
+            with scope:
+                sent.append(await carrier.send_file(file, 0, SIZE))
+            if cancelled:
+                sent.append(None)
 
         tasks.start_soon(send)
         await patiently(lambda: not writable(sock))
+        if cancelled:
+            # The task has yet to hear of it.
+            scope.cancel()
         carrier.abort()
         await patiently(lambda: sent)
-        assert 0 < sent[0] < SIZE
-        assert await read(peer, SIZE) == CONTENT[: sent[0]]
+        received = await read(peer, SIZE)
+        assert CONTENT.startswith(received)
+        assert sent == [None if cancelled else len(received)]
+        assert 0 < len(received) < SIZE
 
 
 async def test_a_peer_that_resets(pair: tuple[socket.socket, socket.socket], file: int, tasks: TaskGroup) -> None:

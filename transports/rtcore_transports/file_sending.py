@@ -59,9 +59,11 @@ class FileSending:
 
     def stop(self) -> None:
         """Have `run` end on asyncio, before the socket is closed; on trio, `anyio.notify_closing` does."""
-        if self._done is not None and not self._done.done():
-            self._done.get_loop().remove_writer(self._socket)
-            self._done.set_exception(anyio.ClosedResourceError())
+        done, self._done = self._done, None
+        if done is not None:
+            done.get_loop().remove_writer(self._socket)
+            if not done.done():
+                done.set_exception(anyio.ClosedResourceError())
 
     async def _run_on_asyncio(self) -> None:
         loop = asyncio.get_running_loop()
@@ -69,24 +71,21 @@ class FileSending:
 
         def send() -> None:
             if done.done():
-                # Cancelled, which the task has yet to hear of.
+                # Of which the task has yet to hear.
                 return
             try:
-                if not self._send():
-                    return
+                if self._send():
+                    done.set_result(None)
             except OSError as error:
                 done.set_exception(error)
-            else:
-                done.set_result(None)
-            loop.remove_writer(self._socket)
 
         loop.add_writer(self._socket, send)
         try:
             await done
         finally:
-            if done.cancelled():
+            if self._done is not None:
                 loop.remove_writer(self._socket)
-            self._done = None
+                self._done = None
 
     async def _run_on_trio(self) -> None:
         import trio
