@@ -1,14 +1,32 @@
-"""The native server, in the event loop of the test."""
+"""The native server, in the event loop of the test; a task group, and a connection, for what is tested without one."""
 
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import AsyncIterator, Iterator
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 
 from .servers import Server
+from .socket_pairs import socket_pair
+
+
+@pytest.fixture
+async def tasks(anyio_backend: object) -> AsyncIterator[TaskGroup]:
+    """Return a task group, which is cancelled at the end."""
+    async with anyio.create_task_group() as group:
+        yield group
+        group.cancel_scope.cancel()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Return two connected sockets, as `socket_pair` does."""
+    with socket_pair() as pair:
+        yield pair
 
 
 @pytest.fixture

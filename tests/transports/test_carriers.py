@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import anyio
@@ -16,7 +16,7 @@ from rtcore_transports import carriers
 from rtcore_transports.carriers import READ_SIZE, Carrier, SocketCarrier, StreamCarrier
 
 from .servers import TIMEOUT
-from .socket_pairs import read, socket_pair
+from .socket_pairs import read
 
 pytestmark = pytest.mark.anyio
 
@@ -28,19 +28,6 @@ MORE_THAN_FITS = 2**23
 @pytest.fixture(autouse=True)
 def _short_farewells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(carriers, "_LINGER_TIMEOUT", 0.1)
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    with socket_pair() as pair:
-        yield pair
-
-
-@pytest.fixture
-async def tasks(anyio_backend: str) -> AsyncIterator[TaskGroup]:
-    async with anyio.create_task_group() as group:
-        yield group
-        group.cancel_scope.cancel()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 
 import anyio
 import anyio.lowlevel
@@ -60,13 +59,6 @@ class Alarm:
         self.rang.append(self.deadlines.pop(0))
         if not self.deadlines:
             self.done.set()
-
-
-@pytest.fixture
-async def tasks(anyio_backend: str) -> AsyncIterator[TaskGroup]:
-    async with anyio.create_task_group() as group:
-        yield group
-        group.cancel_scope.cancel()
 
 
 @pytest.fixture

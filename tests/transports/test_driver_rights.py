@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -22,13 +21,6 @@ from rtcore_transports import Admission, Credentials, Driver, EndpointConfig, Ga
 from .outlets import Outlet, attach
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def tasks(anyio_backend: str) -> AsyncIterator[TaskGroup]:
-    async with anyio.create_task_group() as group:
-        yield group
-        group.cancel_scope.cancel()
 
 
 @pytest.fixture

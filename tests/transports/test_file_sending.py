@@ -8,7 +8,7 @@ import random
 import select
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,19 +52,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDONLY)
     yield descriptor
     os.close(descriptor)
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    with socket_pair() as pair:
-        yield pair
-
-
-@pytest.fixture
-async def tasks(anyio_backend: object) -> AsyncIterator[TaskGroup]:
-    async with anyio.create_task_group() as group:
-        yield group
-        group.cancel_scope.cancel()
 
 
 async def test_cancelled_again_and_again(

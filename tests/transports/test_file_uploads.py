@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,13 +40,6 @@ def store(tmp_path: Path) -> DiskStore:
 @pytest.fixture
 def files(store: DiskStore) -> Files:
     return Files(store, FilesConfig(file=FileConfig(resume_timeout=0.01), piece_size=CHUNK))
-
-
-@pytest.fixture
-async def tasks(anyio_backend: str) -> AsyncIterator[TaskGroup]:
-    async with anyio.create_task_group() as group:
-        yield group
-        group.cancel_scope.cancel()
 
 
 @pytest.fixture
