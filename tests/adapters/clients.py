@@ -176,7 +176,9 @@ def read_response(sock: socket.socket, *, has_body: bool = True) -> tuple[int, b
     status, head, body = read_head(sock)
     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]) if has_body else 0
     while len(body) < length:
-        body += sock.recv(65536)
+        more = sock.recv(65536)
+        assert more, f"the connection ended after {len(body)} of {length} bytes"
+        body += more
     assert len(body) == length
     return status, head, body
 

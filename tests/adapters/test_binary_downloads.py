@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from rtcore_adapters.settings import NamespaceSettings, WsSettings
 from rtcore_transports.file_store import FileStoreError, StoredFile
 
 from .binary_hosts import PNG, Binary, binary_host
-from .clients import get, read_head
-from .hosting import HOSTS, Host, HostKind
+from .clients import get, read_all, read_head
+from .hosting import HOSTS, NATIVE, Host, HostKind
 from .matrix_stage import SECRET, claims_of, make_token
 
 DATA = random.Random(1).randbytes(100_000)
@@ -269,6 +270,18 @@ def test_a_file_that_cannot_be_opened(binary: Binary, file: Message, monkeypatch
         if binary.host.kind.server == "native":
             assert no_file(binary.get(file))
     assert binary.get(file).content == DATA
+
+
+@pytest.mark.parametrize("kind", NATIVE, ids=str)
+def test_whoever_says_nothing_more_gets_all_of_it(kind: HostKind, tmp_path: Path) -> None:
+    """Half-closed is not gone (RFC 9293, section 3.6), where the host sends it from where it is."""
+    data = DATA * 120  # more than fits into the buffers of two sockets
+    with binary_host(kind, tmp_path, binary={"max_file_size": len(data)}) as binary:
+        [told] = binary.upload(("cat.bin", data, CAT), channel="news")
+        with binary.host.connect() as sock:
+            sock.sendall(get(str(told["url"])))
+            sock.shutdown(socket.SHUT_WR)
+            assert read_all(sock).partition(b"\r\n\r\n")[2] == data
 
 
 def test_whoever_leaves_harms_nobody(binary: Binary, file: Message) -> None:
