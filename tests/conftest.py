@@ -1,11 +1,13 @@
-"""What all tests share: both event loops, and how hard Hypothesis tries."""
+"""What all tests share: both event loops, a task group, and how hard Hypothesis tries."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
+import anyio
 import pytest
+from anyio.abc import TaskGroup
 from hypothesis import settings
 
 from .wheel import TESTS_WHEEL
@@ -29,6 +31,14 @@ settings.load_profile("wheel" if TESTS_WHEEL else "ci" if os.environ.get("CI") e
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run each test marked ``anyio`` on both event loops."""
     return str(request.param)
+
+
+@pytest.fixture
+async def tasks(anyio_backend: object) -> AsyncIterator[TaskGroup]:
+    """Return a task group, which is cancelled at the end."""
+    async with anyio.create_task_group() as group:
+        yield group
+        group.cancel_scope.cancel()
 
 
 @pytest.fixture(scope="session", autouse=True)

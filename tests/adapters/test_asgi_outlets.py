@@ -55,13 +55,6 @@ def batch(*messages: Encoded) -> Batch:
 
 
 @pytest.fixture
-async def tasks(anyio_backend: str) -> AsyncIterator[TaskGroup]:
-    async with anyio.create_task_group() as group:
-        yield group
-        group.cancel_scope.cancel()
-
-
-@pytest.fixture
 def driver() -> Driver:
     return Driver()
 

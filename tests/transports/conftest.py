@@ -1,4 +1,4 @@
-"""The native server, in the event loop of the test; a task group, and a connection, for what is tested without one."""
+"""The native server, in the event loop of the test, and a connection, for what is tested without one."""
 
 from __future__ import annotations
 
@@ -8,18 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import anyio
 import pytest
-from anyio.abc import TaskGroup
 
 from .servers import Server
 from .socket_pairs import socket_pair
-
-
-@pytest.fixture
-async def tasks(anyio_backend: object) -> AsyncIterator[TaskGroup]:
-    """Return a task group, which is cancelled at the end."""
-    async with anyio.create_task_group() as group:
-        yield group
-        group.cancel_scope.cancel()
 
 
 @pytest.fixture
